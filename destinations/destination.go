@@ -1,0 +1,180 @@
+// Package destinations declares what an org must do for coho: check a sync
+// against its objects, say how values are written there, and apply a plan's
+// operations with an outcome for each. Each subfolder is one kind of
+// destination.
+//
+// A destination never decides what should change (the planner does) and never
+// writes the snapshot: it reports outcomes to the journal it is given, which is
+// durable before Settle returns.
+package destinations
+
+import (
+	"context"
+
+	"coho/models"
+	"coho/planner"
+)
+
+// Destination is a connection to an org. It is safe for use by several
+// goroutines; calls and limits are shared by all syncs that use it.
+type Destination interface {
+	// Org returns the org's own Id, to which a sync's state is bound.
+	Org(ctx context.Context) (string, error)
+
+	// Open checks a sync against the org and prepares it. columns is the
+	// model's result. All that is wrong with the mapping comes back at once
+	// as a Problems error.
+	Open(ctx context.Context, sync *models.Sync, columns []models.Column) (Target, error)
+
+	Close() error
+}
+
+// Target is one sync's object in an org. Convert is safe for use by several
+// goroutines.
+type Target interface {
+	// Fields describes sync.Fields, index by index.
+	Fields() []planner.Field
+
+	// Convert turns a row's value into the canonical text of a field:
+	// sync.Fields[field], or the match field where field is MatchField. An
+	// error says, in one line naming the value, why the field cannot take it.
+	Convert(field int, v models.Value) (models.Cell, error)
+
+	// NormalizeMatch folds a match value the way the org compares it (spaces
+	// trimmed; case where the field ignores it): two values that fold alike
+	// are one record.
+	NormalizeMatch(match string) string
+
+	// Warnings are remarks on the sync that do not stop it, a line each.
+	Warnings() []string
+
+	// Estimate says what applying a plan would cost.
+	Estimate(planner.Summary) Estimate
+
+	// Apply sends the plan's operations that are not settled yet, pass by
+	// pass, and settles each through the journal. It first finds out what
+	// became of the journal's open batches. It returns nil once every
+	// operation has an outcome, failed rows included; ErrStopped after Stop;
+	// a *BudgetError where the API budget is used up; and otherwise the error
+	// that makes going on pointless. Operations without an outcome stay in the
+	// plan.
+	Apply(ctx context.Context, a Application) error
+
+	// Usage counts what this target has cost so far.
+	Usage() Usage
+}
+
+// MatchField is the index by which Convert knows the match field.
+const MatchField = -1
+
+// Application is what Apply works on.
+type Application struct {
+	Plan    Plan
+	Journal Journal
+	// Stop, when closed, begins no further batch; those in flight finish and
+	// are settled.
+	Stop <-chan struct{}
+}
+
+// Plan gives out a plan's operations.
+type Plan interface {
+	Passes() int
+
+	// Operations yields the operations of a pass that were not settled when
+	// it was called, in the plan's order.
+	Operations(pass int) (Operations, error)
+
+	// Read yields the operations of a set in ascending order of Seq, settled
+	// or not. Several readers may be open at once.
+	Read(seqs planner.Seqs) (Operations, error)
+}
+
+// Operations is a stream of operations, used by one goroutine.
+type Operations interface {
+	Next() bool
+	// Operation is valid until the next call of Next; Clone keeps it.
+	Operation() *planner.Operation
+	Err() error
+	Close() error
+}
+
+// Batch is a set of operations that is sent in one request or job.
+type Batch struct {
+	Number uint64 // given by Begin
+	API    string // "rest", "bulk2": how to ask what became of it
+	Step   string // which call of the writer's own protocol it is in
+	Handle string // the org's name for it (a job id), "" until it has one
+	Seqs   planner.Seqs
+}
+
+// Journal makes what is in flight and what has been acknowledged durable. It is
+// safe for use by several goroutines.
+type Journal interface {
+	// Begin records a batch, durably, before anything of it is sent, and
+	// returns its number.
+	Begin(ctx context.Context, b Batch) (uint64, error)
+
+	// Update replaces an open batch's Step and Handle, durably.
+	Update(ctx context.Context, b Batch) error
+
+	// Settle records outcomes, durably, in one piece with the snapshot's
+	// advance: afterwards the snapshot holds the acknowledged records. last
+	// closes the batch; operations of it without an outcome are then as if
+	// never sent. outcomes[i] belongs to ops[i].
+	Settle(ctx context.Context, batch uint64, ops []*planner.Operation, outcomes []Outcome, last bool) error
+
+	// Open lists the batches that were begun and not closed, as after a
+	// crash.
+	Open() ([]Batch, error)
+}
+
+// Result is how an operation ended.
+type Result uint8
+
+// The results. Every operation of a run that completes ends in exactly one.
+const (
+	Created Result = iota
+	Updated
+	Deleted
+	Cleared
+	Skipped
+	Failed
+	ResultCount int = iota
+)
+
+// String names the result as JSON does.
+func (r Result) String() string {
+	return [...]string{"created", "updated", "deleted", "cleared", "skipped", "failed"}[r]
+}
+
+// Outcome is what the destination said of one operation.
+type Outcome struct {
+	Result Result
+	ID     string // the record's Id, 18 characters, where one is known
+
+	// Forget: the record is no more (deleted, or found deleted), so the
+	// snapshot drops the row.
+	Forget bool
+
+	// Code, Message and Fields say why a row failed or was skipped: the
+	// org's own words where they are the org's.
+	Code     string
+	Message  string
+	Fields   []string
+	Attempts int // tries the row got in this run
+}
+
+// Usage counts what a run has cost.
+type Usage struct {
+	Calls     int64 // API calls made
+	BulkJobs  int64
+	Remaining int64 // the org's remaining calls of the day as last heard; -1 unknown
+}
+
+// Estimate is what a plan would cost.
+type Estimate struct {
+	APICalls int64
+	BulkJobs int64
+	// Choice says in a line which API was chosen for the plan and why.
+	Choice string
+}

@@ -1,0 +1,166 @@
+package models
+
+import "strings"
+
+// Model is a query on a source with a primary key. Exactly one of SQL and
+// Table is set (a sql_file has been read into SQL).
+type Model struct {
+	Name       string
+	Source     string
+	SQL        string
+	Table      string
+	PrimaryKey []string // one or more columns, in the order given
+}
+
+// Mode says what a sync does with a row of its model.
+type Mode string
+
+// The modes of a sync.
+const (
+	ModeInsert  Mode = "insert"
+	ModeUpdate  Mode = "update"
+	ModeUpsert  Mode = "upsert"
+	ModeArchive Mode = "archive"
+)
+
+// OnRemoved says what happens to the record of a row that left the model.
+type OnRemoved string
+
+// What on_removed can say.
+const (
+	RemovedNothing     OnRemoved = "nothing"
+	RemovedClearFields OnRemoved = "clear_fields"
+	RemovedDelete      OnRemoved = "delete"
+)
+
+// Match says how a row finds its record: the destination field whose value
+// equals the model's column.
+type Match struct {
+	Field  string
+	Column string
+}
+
+// Lookup fills a reference field with the record of Object whose Field equals
+// the row's Column.
+type Lookup struct {
+	Object string
+	Field  string
+	Column string
+}
+
+// Field maps one destination field. Exactly one of Column, Expr, Constant and
+// Lookup says what fills it.
+type Field struct {
+	Name     string // the destination's field
+	Column   string
+	Expr     string
+	Constant *Value
+	Lookup   *Lookup
+	OnCreate bool   // written only when the record is created
+	Pos      string // file:line:column of the mapping, for messages; "" if unknown
+}
+
+// Write is a sync's [syncs.X.write] section, defaults filled in.
+type Write struct {
+	IngestionAPI         string // automatic, rest, bulk
+	BulkAPIVersion       string // "2.0" or "1.0"
+	RESTBatchSize        int    // records a request, 1 to 200
+	BulkBatchSize        int    // records a job or batch; 0: what fits
+	Parallelism          int    // requests or jobs in flight, 1 to 50
+	ConcurrencyMode      string // parallel, serial
+	SortBatchesBy        string // a field, none, auto
+	SplitRetries         bool
+	MaxAttempts          int    // tries a row gets in one run
+	RetryRejected        string // always, backoff, on_change
+	Send                 string // changed, all
+	Nulls                string // on_change, write, ignore
+	InvalidRelationships string // error, omit_values, omit_records
+	OnlySyncDifferent    bool
+	SkipConverted        bool
+	CreateRecordsAs      string
+	AssignmentRule       string
+	AllowDuplicates      bool
+}
+
+// Limit is a guard's limit: a count of rows, or a share of the snapshot's
+// rows. The zero Limit is unset.
+type Limit struct {
+	Set     bool
+	Percent float64 // 0 to 100, where IsShare
+	Count   int64
+	IsShare bool
+}
+
+// Allows reports whether n rows of a snapshot of total rows stay within the
+// limit. An unset limit allows everything.
+func (l Limit) Allows(n, total int64) bool {
+	switch {
+	case !l.Set:
+		return true
+	case l.IsShare:
+		return float64(n)*100 <= l.Percent*float64(total)
+	}
+	return n <= l.Count
+}
+
+// Guards are the limits on a plan past which a run halts.
+type Guards struct {
+	MaxDeletes Limit // archive and clear_fields operations
+	MaxChanges Limit // operations on records that the snapshot holds
+}
+
+// Sync is a model, a destination's object, a mode, a match rule and mappings.
+type Sync struct {
+	Name        string
+	Model       Model
+	Destination string
+	Object      string
+	Mode        Mode
+	Match       Match
+	OnRemoved   OnRemoved
+	Schedule    string
+	Timezone    string
+	Fields      []Field // sorted by Name
+	Write       Write
+	Guards      Guards
+	Pos         string // file:line:column of the sync, for messages
+}
+
+// Sequence is an ordered list of steps, a step being syncs that run side by
+// side.
+type Sequence struct {
+	Name     string
+	Steps    [][]string // names of syncs
+	Schedule string
+	Timezone string
+	OnError  string // stop, continue
+}
+
+// Columns returns the model's columns that the sync reads besides those its
+// expressions name: primary key, match, columns and lookups; each once, in
+// order of first use.
+func (s *Sync) Columns() []string {
+	var out []string
+	add := func(c string) {
+		for _, have := range out {
+			if have == c {
+				return
+			}
+		}
+		if strings.TrimSpace(c) != "" {
+			out = append(out, c)
+		}
+	}
+	for _, c := range s.Model.PrimaryKey {
+		add(c)
+	}
+	add(s.Match.Column)
+	for i := range s.Fields {
+		f := &s.Fields[i]
+		add(f.Column)
+		if f.Lookup != nil {
+			add(f.Lookup.Column)
+		}
+	}
+	return out
+}

@@ -1,0 +1,146 @@
+package models
+
+import (
+	"encoding/base64"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// AppendText appends the value's canonical text: the form in which primary
+// keys are hashed and shown, and which a text field receives. It depends on
+// the value alone, not on the column's type in the warehouse: an integer 7, a
+// numeric 7.00 and a text "7" give the same text, so that a key survives a
+// change of its column's type. Null appends nothing.
+//
+// Dates are 2006-01-02, times 15:04:05[.999999], timestamps RFC 3339 in UTC
+// with a fraction only where there is one and Z only where there is a zone,
+// bytes standard base64, lists their elements joined by ";".
+func (v Value) AppendText(dst []byte) []byte {
+	switch v.kind {
+	case Bool:
+		return strconv.AppendBool(dst, v.n != 0)
+	case Int:
+		return strconv.AppendInt(dst, v.n, 10)
+	case Decimal:
+		return append(dst, TrimDecimal(v.s)...)
+	case Float:
+		return appendFloat(dst, v.Float())
+	case Text, JSON:
+		return append(dst, v.s...)
+	case Bytes:
+		return base64.StdEncoding.AppendEncode(dst, []byte(v.s))
+	case Date:
+		return AppendDate(dst, v.n)
+	case Time:
+		return AppendTimeOfDay(dst, v.n)
+	case Timestamp:
+		return AppendTimestamp(dst, v.n, false)
+	case TimestampTZ:
+		return AppendTimestamp(dst, v.n, true)
+	case List:
+		for i, e := range v.list {
+			if i > 0 {
+				dst = append(dst, ';')
+			}
+			dst = e.AppendText(dst)
+		}
+	}
+	return dst
+}
+
+// Text returns AppendText as a string.
+func (v Value) Text() string {
+	if v.kind == Text || v.kind == JSON {
+		return v.s
+	}
+	return string(v.AppendText(nil))
+}
+
+// TrimDecimal drops a plain decimal number's leading plus, leading zeros and
+// trailing zeros of the fraction: "+007.50" is "7.5", "-0.0" is "0".
+func TrimDecimal(s string) string {
+	neg := false
+	if s != "" && (s[0] == '-' || s[0] == '+') {
+		neg = s[0] == '-'
+		s = s[1:]
+	}
+	if strings.IndexByte(s, '.') >= 0 {
+		s = strings.TrimRight(s, "0")
+		s = strings.TrimSuffix(s, ".")
+	}
+	trimmed := strings.TrimLeft(s, "0")
+	if trimmed == "" || trimmed[0] == '.' {
+		trimmed = "0" + trimmed
+	}
+	if neg && trimmed != "0" {
+		return "-" + trimmed
+	}
+	return trimmed
+}
+
+func appendFloat(dst []byte, f float64) []byte {
+	switch {
+	case math.IsNaN(f):
+		return append(dst, "NaN"...)
+	case math.IsInf(f, 1):
+		return append(dst, "Infinity"...)
+	case math.IsInf(f, -1):
+		return append(dst, "-Infinity"...)
+	case f == 0:
+		return append(dst, '0')
+	}
+	return strconv.AppendFloat(dst, f, 'f', -1, 64)
+}
+
+// AppendDate appends days since 1970-01-01 as 2006-01-02. Years before 1 or
+// after 9999 keep their digits and sign.
+func AppendDate(dst []byte, days int64) []byte {
+	return time.Unix(days*86400, 0).UTC().AppendFormat(dst, "2006-01-02")
+}
+
+// AppendTimeOfDay appends microseconds since midnight as 15:04:05, with a
+// fraction only where there is one. Midnight at the end of a day is 24:00:00.
+func AppendTimeOfDay(dst []byte, micros int64) []byte {
+	sec, frac := micros/1e6, micros%1e6
+	dst = appendTwo(dst, sec/3600)
+	dst = append(dst, ':')
+	dst = appendTwo(dst, sec/60%60)
+	dst = append(dst, ':')
+	dst = appendTwo(dst, sec%60)
+	return appendFraction(dst, frac)
+}
+
+// AppendTimestamp appends microseconds since 1970-01-01 as
+// 2006-01-02T15:04:05[.999999], followed by Z where zoned.
+func AppendTimestamp(dst []byte, micros int64, zoned bool) []byte {
+	t := time.UnixMicro(micros).UTC()
+	dst = t.AppendFormat(dst, "2006-01-02T15:04:05")
+	dst = appendFraction(dst, int64(t.Nanosecond()/1000))
+	if zoned {
+		dst = append(dst, 'Z')
+	}
+	return dst
+}
+
+func appendTwo(dst []byte, n int64) []byte {
+	return append(dst, byte('0'+n/10), byte('0'+n%10))
+}
+
+func appendFraction(dst []byte, micros int64) []byte {
+	if micros == 0 {
+		return dst
+	}
+	var d [6]byte
+	for i := 5; i >= 0; i-- {
+		d[i] = byte('0' + micros%10)
+		micros /= 10
+	}
+	n := 6
+	for n > 0 && d[n-1] == '0' {
+		n--
+	}
+	dst = append(dst, '.')
+	return append(dst, d[:n]...)
+}

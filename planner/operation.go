@@ -1,0 +1,110 @@
+package planner
+
+import (
+	"encoding/hex"
+
+	"coho/models"
+)
+
+// Kind is what an operation does to one record.
+type Kind uint8
+
+// The kinds of operation, in the order in which JSON and tables list them.
+const (
+	Insert Kind = iota
+	Update
+	Upsert
+	Archive
+	ClearFields
+	KindCount int = iota
+)
+
+var kindNames = [KindCount]string{"insert", "update", "upsert", "archive", "clear_fields"}
+
+// String names the kind as configs, JSON and tables do.
+func (k Kind) String() string { return kindNames[k] }
+
+// Hash is a 128-bit hash: of a row's primary key (its identity in the snapshot)
+// or of the row's mapped columns (its fingerprint).
+type Hash [16]byte
+
+// String returns the hash in hexadecimal.
+func (h Hash) String() string { return hex.EncodeToString(h[:]) }
+
+// Send says whether an assignment goes to the destination.
+type Send uint8
+
+const (
+	// Keep: the destination holds this value already; it is recorded in the
+	// snapshot with the rest of the record and not sent.
+	Keep Send = iota
+	// Always: send it.
+	Always
+	// OnCreate: send it only where the record is created. It is not recorded
+	// in the snapshot.
+	OnCreate
+)
+
+// Assignment gives one destination field a value. Field is an index into
+// Spec.Fields.
+type Assignment struct {
+	Field int
+	Cell  models.Cell
+	Send  Send
+}
+
+// Operation is one planned change of one record. Its Keep and Always
+// assignments together are the record's mapped fields as they are once the
+// operation is acknowledged; a field that is in none of them is left alone.
+type Operation struct {
+	// Seq is the operation's place in its plan, from 0, unique and stable.
+	Seq int64
+	Kind
+	KeyHash     Hash
+	Fingerprint Hash // of the row; zero for a row that left the model
+
+	// Key is the primary key's canonical text, a string for each key column.
+	Key []string
+
+	// ID is the record's Id as the snapshot knows it, "" when unknown.
+	ID string
+
+	// Match is the match field's value in the destination's canonical text;
+	// "" where the sync has no match. Insert and upsert send it as a field,
+	// update and archive find the record by it when ID is unknown.
+	Match string
+
+	// Known says that the snapshot holds this row: coho wrote the record
+	// before. Only a known record is ever cleared or, by on_removed, deleted.
+	Known bool
+
+	// Assignments are in ascending order of Field. Empty for Archive.
+	Assignments []Assignment
+}
+
+// Field is what the planner must know about one mapped destination field. The
+// destination fills it in from its own knowledge of the field.
+type Field struct {
+	Name string
+
+	// CreateOnly: sent when the record is created and left out when it
+	// exists (mapped with on = "create", or not updateable there).
+	CreateOnly bool
+
+	// KeepOnClear: clear_fields leaves the field, because it cannot be null.
+	KeepOnClear bool
+
+	// SelfReference: the cell is the match value of another record of the
+	// same object, so that record must be written in an earlier pass.
+	SelfReference bool
+}
+
+// Rejected is a row that cannot be sent at all.
+type Rejected struct {
+	KeyHash Hash
+	Key     []string // empty where a key column is null
+	Kind    Kind     // the operation that the row would have become
+	Code    string   // NULL_PRIMARY_KEY, DUPLICATE_PRIMARY_KEY, DUPLICATE_MATCH_VALUE, NULL_MATCH_VALUE, INVALID_VALUE, EXPRESSION_FAILED
+	Message string   // one line for people; names column, field and value where it is about one
+	Fields  []string
+}

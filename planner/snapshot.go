@@ -1,0 +1,64 @@
+package planner
+
+import "coho/models"
+
+// Snapshot is what the planner reads of the store that keeps, for each primary
+// key, what the destination has acknowledged.
+type Snapshot interface {
+	// Scan reads the entries whose key hash is from first (inclusive) up to
+	// limit (exclusive; the zero Hash means no limit), in ascending order of
+	// key hash. Several scans may be open at once.
+	Scan(first, limit Hash) (Cursor, error)
+
+	// Owner returns the key hash of the row that last acknowledged the
+	// record with this Id. ok is false where none did or where the sync keeps
+	// no such index (Spec.MatchIsKey).
+	Owner(id string) (owner Hash, ok bool, err error)
+
+	// Rows returns how many entries the snapshot holds, those marked gone
+	// not counted.
+	Rows() int64
+}
+
+// Cursor walks snapshot entries. It is used by one goroutine.
+type Cursor interface {
+	Next() bool
+	// Entry is valid until the next call of Next.
+	Entry() Entry
+	// Record reads the current entry's acknowledged record.
+	Record() (Record, error)
+	Err() error
+	Close() error
+}
+
+// Entry is the small part of the snapshot that every run reads.
+type Entry struct {
+	KeyHash     Hash
+	Fingerprint Hash
+
+	// Gone: the row left the model and its record was left as it is (or
+	// cleared), so the row's return is no addition.
+	Gone bool
+
+	// Refused: the destination refused RefusedPrint, the row as it was then,
+	// RefusedTimes runs in a row. An entry with no Acked part (nothing was ever
+	// acknowledged for the key) exists only to carry this.
+	Refused      bool
+	RefusedPrint Hash
+	RefusedTimes uint32
+	Acked        bool
+}
+
+// Record is what the destination acknowledged for a row.
+type Record struct {
+	ID     string
+	Key    []string
+	Match  string
+	Fields []RecordField // by field name, ascending
+}
+
+// RecordField is one acknowledged field.
+type RecordField struct {
+	Name string
+	Cell models.Cell
+}
