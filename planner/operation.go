@@ -78,6 +78,15 @@ type Operation struct {
 	// before. Only a known record is ever cleared or, by on_removed, deleted.
 	Known bool
 
+	// Counted says that Snapshot.Rows counts this row: something was
+	// acknowledged for it and it is not marked gone. With it the store keeps
+	// its exact count without reading what it overwrites.
+	Counted bool
+
+	// held: the snapshot has something acknowledged for the row, be it gone
+	// or under another match value; so the row counts as changed.
+	held bool
+
 	// Assignments are in ascending order of Field. Empty for Archive.
 	Assignments []Assignment
 }
@@ -99,12 +108,65 @@ type Field struct {
 	SelfReference bool
 }
 
+// Clone returns a copy that stays valid when the reader moves on. The copy's
+// texts share one allocation.
+func (o *Operation) Clone() *Operation {
+	n := len(o.ID) + len(o.Match)
+	for _, k := range o.Key {
+		n += len(k)
+	}
+	for i := range o.Assignments {
+		n += len(o.Assignments[i].Cell.Text)
+	}
+	buf := make([]byte, 0, n)
+	buf = append(append(buf, o.ID...), o.Match...)
+	for _, k := range o.Key {
+		buf = append(buf, k...)
+	}
+	for i := range o.Assignments {
+		buf = append(buf, o.Assignments[i].Cell.Text...)
+	}
+	text := string(buf)
+	take := func(s string) string {
+		out := text[:len(s)]
+		text = text[len(s):]
+		return out
+	}
+	c := *o
+	c.ID, c.Match = take(o.ID), take(o.Match)
+	c.Key = make([]string, len(o.Key))
+	for i, k := range o.Key {
+		c.Key[i] = take(k)
+	}
+	c.Assignments = make([]Assignment, len(o.Assignments))
+	for i, a := range o.Assignments {
+		a.Cell.Text = take(a.Cell.Text)
+		c.Assignments[i] = a
+	}
+	return &c
+}
+
+// The codes of rejected rows.
+const (
+	CodeNullKey        = "NULL_PRIMARY_KEY"
+	CodeDuplicateKey   = "DUPLICATE_PRIMARY_KEY"
+	CodeDuplicateMatch = "DUPLICATE_MATCH_VALUE"
+	CodeNullMatch      = "NULL_MATCH_VALUE"
+	CodeInvalidValue   = "INVALID_VALUE"
+	CodeExpression     = "EXPRESSION_FAILED"
+
+	// CodeRetryLater: the destination refused the row as it is before, and
+	// the sync's retry_rejected says that it is not yet due again. The message
+	// names the code of the refusal.
+	CodeRetryLater = "RETRY_LATER"
+)
+
 // Rejected is a row that cannot be sent at all.
 type Rejected struct {
 	KeyHash Hash
 	Key     []string // empty where a key column is null
 	Kind    Kind     // the operation that the row would have become
-	Code    string   // NULL_PRIMARY_KEY, DUPLICATE_PRIMARY_KEY, DUPLICATE_MATCH_VALUE, NULL_MATCH_VALUE, INVALID_VALUE, EXPRESSION_FAILED
+	Code    string   // one of the Code constants
 	Message string   // one line for people; names column, field and value where it is about one
 	Fields  []string
 }

@@ -15,8 +15,8 @@ type Snapshot interface {
 	// no such index (Spec.MatchIsKey).
 	Owner(id string) (owner Hash, ok bool, err error)
 
-	// Rows returns how many entries the snapshot holds, those marked gone
-	// not counted.
+	// Rows returns how many rows the snapshot holds: acknowledged and not
+	// marked gone.
 	Rows() int64
 }
 
@@ -46,6 +46,10 @@ type Entry struct {
 	Refused      bool
 	RefusedPrint Hash
 	RefusedTimes uint32
+	// RefusedSkips counts the runs that have passed the row over since its
+	// last refusal (retry_rejected = "backoff").
+	RefusedSkips uint32
+	RefusedCode  string // the destination's code of the last refusal
 	Acked        bool
 }
 

@@ -1,0 +1,334 @@
+package planner
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+)
+
+// matchKind says what an operation has to do with a match value.
+type matchKind uint8
+
+const (
+	matchNew       matchKind = iota // writes the record of this value, which coho does not know yet
+	matchKnown                      // writes the record, known before
+	matchRemoved                    // clears or deletes the record of a row that left the model
+	matchReference                  // refers to the record
+)
+
+// matchRef connects an operation with the hash of a folded match value. In a
+// partition it is 24 bytes: the hash, and the sequence number with the kind in
+// its lowest two bits.
+type matchRef struct {
+	hi, lo uint64
+	seq    int64
+	kind   matchKind
+}
+
+const matchBytes = 24
+
+func (b *builder) addMatch(m matchRef) error {
+	chunk, err := b.matches.room(b.matches.partition(m.hi), matchBytes)
+	if err != nil {
+		return err
+	}
+	c := binary.BigEndian.AppendUint64(*chunk, m.hi)
+	c = binary.BigEndian.AppendUint64(c, m.lo)
+	*chunk = binary.BigEndian.AppendUint64(c, uint64(m.seq)<<2|uint64(m.kind))
+	return nil
+}
+
+// edge says that a child's operation needs its parent's in an earlier pass.
+type edge struct{ parent, child uint32 }
+
+// finish looks at the plan as a whole, takes back what must not be sent, puts
+// what is left in passes, and completes the files.
+func (b *builder) finish(ctx context.Context) error {
+	edges, err := b.compareMatches(ctx)
+	if err != nil {
+		return err
+	}
+	if err := b.operations.finish(); err != nil {
+		return err
+	}
+	if err := b.drop(ctx); err != nil {
+		return err
+	}
+	for _, w := range []*logWriter{b.rejected, b.notes} {
+		if err := w.finish(); err != nil {
+			return err
+		}
+	}
+	b.meta.Operations = b.operations.next
+	levels, passes, err := b.assignLevels(edges)
+	if err != nil {
+		return err
+	}
+	if levels != nil {
+		if err := b.writeLevels(levels); err != nil {
+			return err
+		}
+	}
+	b.summarize(levels, passes)
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("plan: %w", context.Cause(ctx))
+	}
+	if err := errors.Join(b.rows.remove(), b.matches.remove()); err != nil {
+		return fmt.Errorf("plan: remove spilled rows: %w", err)
+	}
+	return writeMarker(b.dir, &b.meta, [3][]blockAt{b.operations.index, b.rejected.index, b.notes.index}, b.dropped.seqs())
+}
+
+// compareMatches brings equal match values together, drops the operations that
+// must not be sent, and returns who refers to whom.
+func (b *builder) compareMatches(ctx context.Context) (edges []edge, err error) {
+	if err := b.matches.seal(); err != nil {
+		return nil, err
+	}
+	var buf []byte
+	var refs []matchRef
+	for part := range b.matches.parts {
+		if err := ctx.Err(); err != nil {
+			return nil, fmt.Errorf("plan: %w", context.Cause(ctx))
+		}
+		chunks, err := b.matches.load(part, &buf)
+		if err != nil {
+			return nil, err
+		}
+		refs = refs[:0]
+		for _, c := range chunks {
+			for ; len(c) >= matchBytes; c = c[matchBytes:] {
+				v := binary.BigEndian.Uint64(c[16:])
+				refs = append(refs, matchRef{hi: binary.BigEndian.Uint64(c), lo: binary.BigEndian.Uint64(c[8:]), seq: int64(v >> 2), kind: matchKind(v & 3)})
+			}
+		}
+		slices.SortFunc(refs, func(x, y matchRef) int {
+			if c := compareRefs(rowRef{hi: x.hi, lo: x.lo}, rowRef{hi: y.hi, lo: y.lo}); c != 0 {
+				return c
+			}
+			if x.kind != y.kind {
+				return int(x.kind) - int(y.kind)
+			}
+			return int(min(max(x.seq-y.seq, -1), 1))
+		})
+		for i := 0; i < len(refs); {
+			end := i + 1
+			for end < len(refs) && refs[end].hi == refs[i].hi && refs[end].lo == refs[i].lo {
+				end++
+			}
+			if edges, err = b.oneMatch(refs[i:end], edges); err != nil {
+				return nil, err
+			}
+			i = end
+		}
+	}
+	return edges, nil
+}
+
+// oneMatch looks at all that have to do with one match value; refs is sorted by
+// kind.
+func (b *builder) oneMatch(refs []matchRef, edges []edge) ([]edge, error) {
+	writers := 0
+	for _, r := range refs {
+		if r.kind <= matchKnown {
+			writers++
+		}
+	}
+	if writers == 0 {
+		return edges, nil
+	}
+	for _, r := range refs {
+		switch {
+		case r.kind <= matchKnown && writers > 1, r.kind == matchRemoved:
+			b.dropped.Add(Seqs{{r.seq, r.seq + 1}})
+		case r.kind == matchReference && writers == 1 && refs[0].kind == matchNew:
+			if r.seq > math.MaxUint32 || refs[0].seq > math.MaxUint32 {
+				return nil, errors.New("plan: records that refer to each other, in more than four billion operations")
+			}
+			edges = append(edges, edge{parent: uint32(refs[0].seq), child: uint32(r.seq)})
+		}
+	}
+	return edges, nil
+}
+
+// drop turns the dropped operations into rejected rows or notes and takes them
+// out of the summary.
+func (b *builder) drop(ctx context.Context) error {
+	if b.dropped.Len() == 0 {
+		return nil
+	}
+	f, err := os.Open(b.operations.path)
+	if err != nil {
+		return fmt.Errorf("plan: %w", err)
+	}
+	defer f.Close()
+	whole := &Plan{operations: f, meta: planMeta{Fields: b.meta.Fields}, logs: [3][]blockAt{b.operations.index}}
+	r, err := whole.Read(b.dropped.seqs())
+	if err != nil {
+		return err
+	}
+	for n := 0; r.Next(); n++ {
+		if n%checkEvery == 0 && ctx.Err() != nil {
+			return fmt.Errorf("plan: %w", context.Cause(ctx))
+		}
+		if err := b.dropOne(r.Operation()); err != nil {
+			return err
+		}
+	}
+	return r.Err()
+}
+
+func (b *builder) dropOne(o *Operation) error {
+	s := &b.meta.Summary
+	s.Operations[o.Kind]--
+	if o.Counted {
+		s.Known--
+	}
+	s.Bytes -= int64(len(o.Match))
+	for i := range o.Assignments {
+		if a := &o.Assignments[i]; a.Send != Keep {
+			b.fields[a.Field]--
+			s.Bytes -= int64(len(a.Cell.Text))
+		}
+	}
+	if (o.Fingerprint == Hash{}) {
+		b.removals--
+		n := Note{Kind: NoteForget, Counted: true, Entry: Entry{KeyHash: o.KeyHash}}
+		b.framed = appendFramed(b.framed[:0], &b.scratch, func(dst []byte) []byte { return appendNote(dst, &n) })
+		return b.notes.append(b.framed, 1)
+	}
+	b.writes--
+	if o.held {
+		s.Rows.Changed--
+	} else {
+		s.Rows.Added--
+	}
+	var fields []string
+	if b.spec.MatchField != "" {
+		fields = []string{b.spec.MatchField}
+	}
+	return b.reject(&Rejected{
+		KeyHash: o.KeyHash, Key: o.Key, Kind: o.Kind, Code: CodeDuplicateMatch, Fields: fields,
+		Message: fmt.Sprintf("another row has the match value %q too, so they would be one record", o.Match),
+	})
+}
+
+// assignLevels puts every operation behind those that it refers to: its level is
+// one more than the highest of theirs. What refers to itself in a circle goes last
+// of all, with all that hangs on it. levels is nil where everything is on level
+// 0; passes is the number of levels.
+func (b *builder) assignLevels(edges []edge) (levels []uint16, passes int, err error) {
+	edges = slices.DeleteFunc(edges, func(e edge) bool {
+		return b.dropped.Has(int64(e.parent)) || b.dropped.Has(int64(e.child))
+	})
+	if len(edges) == 0 {
+		return nil, 1, nil
+	}
+	slices.SortFunc(edges, func(x, y edge) int { return int(min(max(int64(x.parent)-int64(y.parent), -1), 1)) })
+	n := b.operations.next
+	levels = make([]uint16, n)
+	waits := make([]uint32, n) // by operation, for how many parents it waits
+	for _, e := range edges {
+		waits[e.child]++
+	}
+	// Roots are the parents that wait for nobody; whoever refers to nobody
+	// and is referred to by nobody stays at 0.
+	var ready []uint32
+	for i := range edges {
+		if p := edges[i].parent; waits[p] == 0 && (i == 0 || edges[i-1].parent != p) {
+			ready = append(ready, p)
+		}
+	}
+	highest := uint16(0)
+	for len(ready) > 0 {
+		var next []uint32
+		for _, p := range ready {
+			i, _ := slices.BinarySearchFunc(edges, p, func(e edge, p uint32) int { return int(min(max(int64(e.parent)-int64(p), -1), 1)) })
+			for ; i < len(edges) && edges[i].parent == p; i++ {
+				c := edges[i].child
+				if levels[p] < math.MaxUint16-1 {
+					levels[c] = max(levels[c], levels[p]+1)
+				} else {
+					levels[c] = levels[p]
+				}
+				highest = max(highest, levels[c])
+				if waits[c]--; waits[c] == 0 {
+					next = append(next, c)
+				}
+			}
+		}
+		ready = next
+	}
+	// highest may be the level of an operation that still waits, in a circle
+	// or behind one: a level that is then the last.
+	for seq, w := range waits {
+		if w > 0 {
+			levels[seq] = max(highest, 1)
+			highest = levels[seq]
+		}
+	}
+	return levels, int(highest) + 1, nil
+}
+
+func (b *builder) writeLevels(levels []uint16) error {
+	path := filepath.Join(b.dir, levelsFile)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return diskError(path, err)
+	}
+	sum := crc32.New(castagnoli)
+	buf := make([]byte, 0, blockSize)
+	for start := 0; err == nil && start < len(levels); start += blockSize / 2 {
+		buf = buf[:0]
+		for _, l := range levels[start:min(start+blockSize/2, len(levels))] {
+			buf = binary.LittleEndian.AppendUint16(buf, l)
+		}
+		sum.Write(buf)
+		_, err = f.Write(buf)
+	}
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return diskError(path, err)
+	}
+	b.meta.Levels, b.meta.LevelsCRC = true, sum.Sum32()
+	return nil
+}
+
+// summarize completes the summary.
+func (b *builder) summarize(levels []uint16, passes int) {
+	s := &b.meta.Summary
+	if b.writes > 0 {
+		s.PassOperations = make([]int64, passes)
+		s.PassOperations[0] = b.writes
+	}
+	for seq, l := range levels {
+		if l > 0 && !b.dropped.Has(int64(seq)) {
+			s.PassOperations[0]--
+			s.PassOperations[l]++
+		}
+	}
+	if b.removals > 0 {
+		s.PassOperations = append(s.PassOperations, b.removals)
+	}
+	s.Passes = len(s.PassOperations)
+	s.Fields = make(map[string]int64)
+	for i, n := range b.fields {
+		if n > 0 {
+			s.Fields[b.spec.Fields[i].Name] = n
+		}
+	}
+	for _, kept := range b.samples {
+		n := 0
+		for _, k := range kept {
+			if n < sampleSize && !b.dropped.Has(k.seq) {
+				s.Samples = append(s.Samples, k.Sample)
+				n++
+			}
+		}
+	}
+}

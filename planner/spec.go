@@ -1,0 +1,187 @@
+package planner
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+
+	"coho/models"
+)
+
+// Rows streams a model's result; sources.Rows is one.
+type Rows interface {
+	Schema() models.Schema
+	Next() bool
+	// Row returns the current row's frame (see models.Schema), valid until
+	// the next call of Next.
+	Row() []byte
+	Err() error
+}
+
+// Evaluator gives a row's mapped values: out and errs have a slot for each of
+// Spec.Fields. It is used by one goroutine; *models.Evaluator is one.
+type Evaluator interface {
+	Eval(cells [][]byte, out []models.Value, errs []error)
+}
+
+// Spec says how rows become operations.
+type Spec struct {
+	Mode      models.Mode
+	OnRemoved models.OnRemoved
+
+	Send          string // changed, all; "" is changed
+	Nulls         string // on_change, write, ignore; "" is on_change
+	RetryRejected string // always, backoff, on_change; "" is always
+
+	// Full plans every row again, with all of its fields, whatever the
+	// snapshot says; rows that an insert sync has inserted are left out.
+	Full bool
+
+	Fields []Field
+
+	// KeyColumns are the primary key's columns in the model's order, and
+	// KeyNames their names for messages (nil: those of the rows' schema).
+	KeyColumns []int
+	KeyNames   []string
+
+	// MatchColumn is the column of the match value, -1 where the sync has
+	// none. MatchField is the destination's field, which clear_fields leaves
+	// alone should the mapping name it too.
+	MatchColumn int
+	MatchField  string
+
+	// MatchIsKey: the match column is the only primary key column and the
+	// destination tells match values apart exactly as keys are, case
+	// included, so that no two rows ever own one record. The snapshot then
+	// keeps no index of owners, and none is asked.
+	MatchIsKey bool
+
+	// MappedColumns are the columns whose bytes decide the match value and
+	// the fields, ascending. A row is looked at only when one of them has
+	// changed.
+	MappedColumns []int
+
+	// Version is a hash of all that decides a row's operation besides the
+	// mapped columns' bytes: the mapping, the schema's Version. It seeds the
+	// fingerprints, so that after a change of it no fingerprint matches and
+	// every row is compared field by field.
+	Version uint64
+
+	// NewEvaluator returns an evaluator for one more goroutine.
+	NewEvaluator func() Evaluator
+
+	// Convert turns a value into the canonical text of Fields[field], or of
+	// the match field where field is -1. Safe for several goroutines.
+	Convert func(field int, v models.Value) (models.Cell, error)
+
+	// ColumnName says what fills a field, for messages: "column arr", or
+	// "expression". nil where the caller has no names.
+	ColumnName func(field int) string
+
+	// NormalizeMatch folds a match value as the destination compares it; nil
+	// leaves it as it is. Safe for several goroutines.
+	NormalizeMatch func(match string) string
+
+	// Partitions is how many ranges of key hashes the rows are spread over,
+	// rounded up to a power of two, at most 1024; 0 chooses.
+	Partitions int
+
+	// MemoryLimit is how many bytes of rows are held in memory before they go
+	// to disk; 0 is 64 MiB.
+	MemoryLimit int64
+
+	// SpillDir is where rows go past MemoryLimit; "" is the plan's own
+	// directory. Whatever is written there is removed before Build returns.
+	SpillDir string
+
+	// Workers is how many partitions are joined side by side; 0 is 2.
+	Workers int
+}
+
+// matchField is the index by which Convert knows the match field.
+const matchField = -1
+
+func (s *Spec) check() error {
+	switch {
+	case len(s.KeyColumns) == 0:
+		return errors.New("the model has no primary key column")
+	case s.Mode != models.ModeArchive && s.NewEvaluator == nil, s.Convert == nil:
+		return errors.New("the plan's spec has no evaluator or converter")
+	case s.MatchColumn < 0 && s.Mode != models.ModeInsert:
+		return fmt.Errorf("mode %s needs a match", s.Mode)
+	}
+	switch s.Mode {
+	case models.ModeInsert, models.ModeUpdate, models.ModeUpsert, models.ModeArchive:
+	default:
+		return fmt.Errorf("unknown mode %q", s.Mode)
+	}
+	return nil
+}
+
+func (s *Spec) normalize(match string) string {
+	if s.NormalizeMatch == nil {
+		return match
+	}
+	return s.NormalizeMatch(match)
+}
+
+func (s *Spec) columnName(field int) string {
+	if s.ColumnName == nil {
+		return ""
+	}
+	return s.ColumnName(field)
+}
+
+// kind is the operation that a row becomes in this mode.
+func (s *Spec) kind() Kind {
+	switch s.Mode {
+	case models.ModeInsert:
+		return Insert
+	case models.ModeUpdate:
+		return Update
+	case models.ModeUpsert:
+		return Upsert
+	}
+	return Archive
+}
+
+// valueProblem words a value that cannot be sent: what fills which field, and
+// what is wrong with it.
+func (s *Spec) valueProblem(field int, err error) (code, message string) {
+	code = CodeInvalidValue
+	what := s.columnName(field)
+	if strings.HasPrefix(what, "expression") {
+		code = CodeExpression
+	}
+	if what == "" || strings.HasPrefix(err.Error(), what) {
+		return code, fmt.Sprintf("%s: %v", s.Fields[field].Name, err)
+	}
+	return code, fmt.Sprintf("%s from %s: %v", s.Fields[field].Name, what, err)
+}
+
+// Phase is what Build is doing.
+type Phase int32
+
+// The phases of Build, in order.
+const (
+	PhaseReading Phase = iota
+	PhaseComparing
+	PhaseOrdering
+	PhaseDone
+)
+
+// String names the phase for people.
+func (p Phase) String() string {
+	return [...]string{"reading", "comparing", "ordering", "planned"}[p]
+}
+
+// Progress is where Build has got to. All of it may be read while Build runs.
+type Progress struct {
+	RowsRead atomic.Int64
+	Planned  atomic.Int64 // operations so far
+	phase    atomic.Int32
+}
+
+// Phase returns what Build is doing.
+func (p *Progress) Phase() Phase { return Phase(p.phase.Load()) }
