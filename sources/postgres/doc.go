@@ -1,0 +1,41 @@
+// Package postgres reads model queries from PostgreSQL.
+//
+// Rows are passed on as the server sent them: the body of a DataRow message,
+// after its column count, already is a row frame (see models.Schema). pgconn
+// opens the connection, authenticates and prepares the statement; from there
+// on the package reads the socket itself, through one large buffer, because
+// pgconn's reader slices every row into its cells before a caller sees it.
+// Nothing is decoded, copied or allocated per row.
+//
+// Columns travel in PostgreSQL's binary format where the package decodes it,
+// as text otherwise:
+//
+//   - smallint, integer, bigint, oid: Int
+//   - numeric: Decimal with the server's digits; NaN and the infinities Float
+//   - real, double precision: Float; a real becomes the double nearest to its
+//     shortest decimal form, so 0.1 stays 0.1
+//   - boolean: Bool
+//   - text, varchar, name, citext, enums: Text
+//   - char(n): Text without its trailing blanks, which PostgreSQL holds to be
+//     insignificant and drops itself when it casts to text
+//   - uuid: Text
+//   - date: Date; time: Time; timestamp: Timestamp; timestamptz: TimestampTZ;
+//     infinity, and a time beyond what int64 microseconds since 1970 hold, is
+//     the row's error
+//   - json, jsonb: JSON
+//   - bytea: Bytes
+//   - arrays of these: List; an array of more than one dimension, or whose
+//     subscripts do not start at 1, is Text in PostgreSQL's own notation
+//   - a domain is its base type
+//   - everything else (timetz, interval, money, inet, ranges, composites,
+//     bit strings, geometry, extension types) is Text as psql shows it
+//
+// The settings that change text output (TimeZone, DateStyle, IntervalStyle,
+// extra_float_digits, bytea_output) are fixed inside the transaction; what is
+// left (lc_monetary, search_path, the server's version) is part of
+// Schema.Version.
+//
+// The package must never write to the warehouse (every statement runs in a
+// READ ONLY, REPEATABLE READ transaction), never keep a connection longer than
+// the call or the rows that use it, and never show the connection string.
+package postgres
