@@ -4,7 +4,7 @@ import "strings"
 
 // Nearest returns the name of known that a person who typed name most likely
 // meant, or "" where none is close: the same letters in another case, else
-// the smallest number of typing mistakes. Ties go to the earlier name.
+// the smallest number of typing mistakes, or a name that holds it. Ties go to the earlier name.
 func Nearest(name string, known []string) string {
 	best, bestCost := "", 0
 	folded := strings.ToLower(name)
@@ -12,6 +12,9 @@ func Nearest(name string, known []string) string {
 		cost := 2 * typos(folded, strings.ToLower(k))
 		if k != name {
 			cost++ // an equal name beats one that differs in case
+		}
+		if len(folded) > 3 && strings.Contains(strings.ToLower(k), folded) {
+			cost = min(cost, 4) // batch_size for rest_batch_size
 		}
 		if best == "" || cost < bestCost {
 			best, bestCost = k, cost

@@ -1,0 +1,255 @@
+package config
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/robfig/cron/v3"
+)
+
+// namedSections are the sections that hold tables by the user's names; they
+// may be spread over files.
+var namedSections = []string{"sources", "destinations", "models", "syncs", "sequences", "alerts"}
+
+// decoder turns the merged tree into a Config. Names are collected before
+// anything is decoded, so that one broken model is not reported again by
+// every sync that uses it.
+type decoder struct {
+	*loader
+	config *Config
+	names  map[string][]string // section to the names defined in it
+	keys   map[string]bool     // every key asked for, by schema path: was it there
+}
+
+func (d *decoder) decode(root *node) {
+	d.keys = map[string]bool{}
+	d.names = map[string][]string{}
+	top := &table{d: d, n: root}
+	top.known = append(top.known, "include")
+	sections := map[string]*node{}
+	for _, section := range namedSections {
+		top.known = append(top.known, section)
+		if e := root.get(section); e != nil {
+			sections[section] = e.value
+			d.collect(section, e.value)
+		}
+	}
+	d.state(root.get("state"))
+	d.server(root.get("server"))
+	top.known = append(top.known, "state", "server")
+
+	d.each("sources", sections["sources"], d.source)
+	d.each("destinations", sections["destinations"], d.destination)
+	d.each("models", sections["models"], d.model)
+	d.each("syncs", sections["syncs"], d.sync)
+	d.each("sequences", sections["sequences"], d.sequence)
+	d.each("alerts", sections["alerts"], d.alert)
+
+	for _, e := range root.entries {
+		if !slices.Contains(top.known, e.name) {
+			d.fail(e.pos, "unknown key %q%s", e.name, near(e.name, top.known))
+		}
+	}
+}
+
+// validName is what a name may hold: it becomes part of file names, URLs and
+// command lines.
+var validName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,100}$`)
+
+// collect gathers the names of a section and reports those that cannot be one.
+func (d *decoder) collect(section string, n *node) {
+	if n.kind != tableKind {
+		d.fail(n.pos, "%s: want a table, not %s", section, kindNames[n.kind])
+		return
+	}
+	folded := map[string]string{}
+	for _, e := range n.entries {
+		if !validName.MatchString(e.name) {
+			d.fail(e.pos, "%s: the name %q has other characters than letters, digits, _ and -, or more than 100", section, e.name)
+		}
+		lower := strings.ToLower(e.name)
+		if other, ok := folded[lower]; ok {
+			d.fail(e.pos, "%s: the names %q and %q differ in case only", section, other, e.name)
+		}
+		folded[lower] = e.name
+		d.names[section] = append(d.names[section], e.name)
+	}
+}
+
+func (d *decoder) each(section string, n *node, decode func(name string, t *table)) {
+	if n == nil || n.kind != tableKind {
+		return
+	}
+	for _, e := range n.entries {
+		if t := d.newTable(e.value, section+"."+e.name, section+".*"); t != nil {
+			decode(e.name, t)
+		}
+	}
+}
+
+// defined reports whether the name is, or may be, in the section.
+func (d *decoder) defined(section, name string) bool {
+	return d.incomplete || slices.Contains(d.names[section], name)
+}
+
+// reference returns a required key that names something of a section.
+func (t *table) reference(key, section string) string {
+	name := t.required(key)
+	if name != "" && !t.d.defined(section, name) {
+		v := t.value(key)
+		kind := strings.TrimSuffix(section, "s")
+		t.fail(v.pos, "%s: there is no %s %s%s", key, kind, v.shown(), near(v.raw, t.d.names[section]))
+	}
+	return name
+}
+
+func (d *decoder) state(e *entry) {
+	n := &node{kind: tableKind}
+	if e != nil {
+		n = e.value
+	}
+	t := d.newTable(n, "state", "state")
+	if t == nil {
+		return
+	}
+	if dir := t.file("dir"); dir != "" {
+		d.config.StateDir = dir
+	}
+	t.done()
+}
+
+func (d *decoder) server(e *entry) {
+	n := &node{kind: tableKind}
+	if e != nil {
+		n = e.value
+	}
+	t := d.newTable(n, "server", "server")
+	if t == nil {
+		return
+	}
+	if addr := t.address("addr"); addr != "" {
+		d.config.Server.Addr = addr
+	}
+	d.config.Server.Token = t.secret("token")
+	t.done()
+}
+
+func (d *decoder) sequence(name string, t *table) {
+	s := d.config.Sequences[name]
+	s.Name = name
+	steps := t.of("steps", arrayKind)
+	switch {
+	case !t.has("steps"):
+		t.fail(t.n.pos, "steps is missing")
+	case steps != nil && len(steps.items) == 0:
+		t.fail(steps.pos, "steps is empty")
+	case steps != nil:
+		for _, item := range steps.items {
+			if step := t.step(item); len(step) > 0 {
+				s.Steps = append(s.Steps, step)
+			}
+		}
+	}
+	s.Schedule = t.schedule("schedule")
+	s.Timezone = t.timezone("timezone")
+	s.OnError = t.choice("on_error", "stop", "stop", "continue")
+	t.done()
+	d.config.Sequences[name] = s
+}
+
+// step reads a step: a sync, or an array of syncs that run side by side.
+func (t *table) step(n *node) []string {
+	items := []*node{n}
+	if n.kind == arrayKind {
+		items = n.items
+		if len(items) == 0 {
+			t.fail(n.pos, "steps: an empty step")
+		}
+	}
+	var step []string
+	for _, item := range items {
+		switch {
+		case item.kind != stringKind:
+			t.fail(item.pos, "steps: want the name of a sync or an array of names, not %s", kindNames[item.kind])
+		case item.broken:
+			t.failed = true
+		case !t.d.defined("syncs", item.text):
+			t.fail(item.pos, "steps: there is no sync %s%s", item.shown(), near(item.raw, t.d.names["syncs"]))
+		case slices.Contains(step, item.text):
+			t.fail(item.pos, "steps: %s runs beside itself", item.shown())
+		default:
+			step = append(step, item.text)
+		}
+	}
+	return step
+}
+
+// alertEvents are the ends of a run that an alert can tell of.
+var alertEvents = []string{"failed", "halted", "completed_with_errors", "recovered"}
+
+func (d *decoder) alert(name string, t *table) {
+	a := Alert{Name: name, URL: t.webAddress("url")}
+	for _, on := range t.strings("on") {
+		if !slices.Contains(alertEvents, on.text) {
+			t.fail(on.pos, "on: %s is none of %s%s", on.shown(), strings.Join(alertEvents, ", "), nearChoice(on.raw, alertEvents))
+			continue
+		}
+		a.On = append(a.On, on.text)
+	}
+	if !t.has("on") {
+		a.On = slices.Clone(alertEvents)
+	} else if v := t.n.get("on").value; v.kind == arrayKind && len(v.items) == 0 {
+		t.fail(v.pos, "on is empty: the alert would never be sent")
+	}
+	t.done()
+	d.config.Alerts[name] = a
+}
+
+// someDay is where looking for a schedule's next time begins: the answer to
+// whether there is one at all must not depend on the day of asking. cron
+// looks five years ahead, which includes a leap day.
+var someDay = time.Date(2026, time.January, 1, 0, 0, 0, 0, time.UTC)
+
+// schedule returns an optional cron line.
+func (t *table) schedule(key string) string {
+	line := t.str(key)
+	if line == "" {
+		return ""
+	}
+	v := t.value(key)
+	// The library takes a zone inside the line, and panics on a bad one.
+	if strings.Contains(line, "TZ=") {
+		t.fail(v.pos, "%s: %s: the zone goes into the key timezone", key, v.shown())
+		return ""
+	}
+	s, err := cron.ParseStandard(line)
+	if err != nil {
+		why := err.Error()
+		if v.raw != v.text {
+			why = "not a cron line"
+		}
+		t.fail(v.pos, "%s: %s: %s (five fields such as \"*/15 * * * *\", @hourly, or @every 10m)", key, v.shown(), why)
+		return ""
+	}
+	if s.Next(someDay).IsZero() {
+		t.fail(v.pos, "%s: %s never comes", key, v.shown())
+		return ""
+	}
+	return line
+}
+
+// timezone returns the name of a time zone, UTC where there is none.
+func (t *table) timezone(key string) string {
+	name := t.str(key)
+	if name == "" {
+		return "UTC"
+	}
+	if _, err := time.LoadLocation(name); err != nil {
+		v := t.value(key)
+		t.fail(v.pos, "%s: %s is not a time zone such as UTC or America/New_York", key, v.shown())
+		return "UTC"
+	}
+	return name
+}

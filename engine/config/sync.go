@@ -1,0 +1,211 @@
+package config
+
+import (
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"coho/models"
+)
+
+func (d *decoder) model(name string, t *table) {
+	m := models.Model{Name: name, Source: t.reference("source", "sources")}
+	for _, column := range t.strings("primary_key") {
+		m.PrimaryKey = append(m.PrimaryKey, column.text)
+	}
+	if !t.has("primary_key") {
+		t.fail(t.n.pos, "primary_key is missing: the columns that identify a row")
+	} else if v := t.n.get("primary_key").value; v.kind == arrayKind && len(v.items) == 0 {
+		t.fail(v.pos, "primary_key is empty")
+	}
+	m.SQL, m.Table = t.str("sql"), t.str("table")
+	path := t.file("sql_file")
+	given := 0
+	for _, key := range []string{"sql", "sql_file", "table"} {
+		if t.has(key) {
+			given++
+		}
+	}
+	switch {
+	case given == 0:
+		t.fail(t.n.pos, "one of sql, sql_file and table is missing")
+	case given > 1:
+		t.fail(t.n.pos, "sql, sql_file and table exclude each other")
+	case path != "":
+		m.SQL = t.query(path)
+	}
+	t.done()
+	d.config.Models[name] = m
+}
+
+// query reads a sql_file.
+func (t *table) query(path string) string {
+	v := t.value("sql_file")
+	data, err := readFile(path)
+	if err != nil {
+		t.fail(v.pos, "sql_file: %s: %s", v.shown(), reason(err))
+		return ""
+	}
+	if strings.TrimSpace(string(data)) == "" {
+		t.fail(v.pos, "sql_file: %s is empty", v.shown())
+	}
+	return string(data)
+}
+
+var modes = []string{string(models.ModeInsert), string(models.ModeUpdate), string(models.ModeUpsert), string(models.ModeArchive)}
+
+func (d *decoder) sync(name string, t *table) {
+	s := &models.Sync{
+		Name:        name,
+		Destination: t.reference("destination", "destinations"),
+		Object:      t.required("object"),
+		Pos:         t.n.pos.String(),
+	}
+	model := t.reference("model", "models")
+	s.Model = d.config.Models[model]
+	if !t.has("mode") {
+		t.fail(t.n.pos, "mode is missing: %s", strings.Join(modes, ", "))
+	}
+	s.Mode = models.Mode(t.choice("mode", "", modes...))
+	t.match(s)
+	t.onRemoved(s)
+	s.Schedule = t.schedule("schedule")
+	s.Timezone = t.timezone("timezone")
+	t.fields(s)
+	s.Write = t.write()
+	s.Guards = t.guards(s)
+	t.done()
+	d.config.Syncs[name] = s
+	d.config.syncOrder = append(d.config.syncOrder, name)
+}
+
+func (t *table) match(s *models.Sync) {
+	m := t.sub("match")
+	if m == nil {
+		if s.Mode != "" && s.Mode != models.ModeInsert && !t.has("match") {
+			t.fail(t.n.pos, "match is missing: mode %q needs the field and the column by which a row finds its record", s.Mode)
+		}
+		return
+	}
+	s.Match = models.Match{Field: m.required("field"), Column: m.required("column")}
+	if s.Mode == models.ModeUpsert && strings.EqualFold(s.Match.Field, "Id") {
+		m.fail(m.pos("field"), "an upsert matches on an external id, never on Id")
+	}
+	m.done()
+}
+
+// removals are the values of on_removed that a mode allows.
+func removals(mode models.Mode) []string {
+	switch mode {
+	case models.ModeInsert, models.ModeArchive:
+		return []string{string(models.RemovedNothing)}
+	case models.ModeUpdate:
+		return []string{string(models.RemovedNothing), string(models.RemovedClearFields)}
+	}
+	return []string{string(models.RemovedNothing), string(models.RemovedClearFields), string(models.RemovedDelete)}
+}
+
+func (t *table) onRemoved(s *models.Sync) {
+	value := t.choice("on_removed", string(models.RemovedNothing), removals(models.ModeUpsert)...)
+	if allowed := removals(s.Mode); !slices.Contains(allowed, value) {
+		t.fail(t.pos("on_removed"), "on_removed: %q does not go with mode %q, which allows %s", value, s.Mode, strings.Join(allowed, ", "))
+		value = string(models.RemovedNothing)
+	}
+	s.OnRemoved = models.OnRemoved(value)
+}
+
+func (t *table) write() models.Write {
+	w := t.sub("write")
+	if w == nil {
+		// The defaults, and every key known, come from an empty table.
+		w = t.d.newTable(&node{kind: tableKind, pos: t.n.pos}, t.path+".write", t.schema+".write")
+	}
+	out := models.Write{
+		IngestionAPI:         w.choice("ingestion_api", "automatic", "automatic", "rest", "bulk"),
+		BulkAPIVersion:       w.choice("bulk_api_version", "2.0", "1.0", "2.0"),
+		RESTBatchSize:        int(w.integer("rest_batch_size", 200, 1, 200)),
+		Parallelism:          int(w.integer("parallelism", 10, 1, 50)),
+		ConcurrencyMode:      w.choice("concurrency_mode", "parallel", "parallel", "serial"),
+		SortBatchesBy:        w.str("sort_batches_by"),
+		SplitRetries:         w.boolean("split_retries", true),
+		MaxAttempts:          int(w.integer("max_attempts", 5, 1, 100)),
+		RetryRejected:        w.choice("retry_rejected", "always", "always", "backoff", "on_change"),
+		Send:                 w.choice("send", "changed", "changed", "all"),
+		Nulls:                w.choice("nulls", "on_change", "on_change", "write", "ignore"),
+		InvalidRelationships: w.choice("invalid_relationships", "error", "error", "omit_values", "omit_records"),
+		OnlySyncDifferent:    w.boolean("only_sync_different", false),
+		SkipConverted:        w.boolean("skip_converted", false),
+		CreateRecordsAs:      w.choice("create_records_as", "", "Account", "Contact", "ContactIfAccountId", "Lead"),
+		AssignmentRule:       w.str("assignment_rule"),
+		AllowDuplicates:      w.boolean("allow_duplicates", false),
+	}
+	if out.SortBatchesBy == "" {
+		out.SortBatchesBy = "auto"
+	}
+	// A Bulk 1.0 batch holds 10,000 records at most; a Bulk 2.0 job is bounded
+	// by its bytes, and by the 150 million records a day of an org ("Bulk API
+	// and Bulk API 2.0 Limits and Allocations").
+	most, usual := int64(150_000_000), int64(0)
+	if out.BulkAPIVersion == "1.0" {
+		most, usual = 10_000, 10_000
+	}
+	out.BulkBatchSize = int(w.integer("bulk_batch_size", usual, 1, most))
+	w.done()
+	return out
+}
+
+// usualMaxDeletes guards a sync that removes records and names no guard of its
+// own: an emptied model must not empty the org.
+var usualMaxDeletes = models.Limit{Set: true, IsShare: true, Percent: 50}
+
+func (t *table) guards(s *models.Sync) models.Guards {
+	var g models.Guards
+	if s.OnRemoved != models.RemovedNothing {
+		g.MaxDeletes = usualMaxDeletes
+	}
+	in := t.sub("guards")
+	if in == nil {
+		return g
+	}
+	if l := in.limit("max_deletes"); l.Set {
+		g.MaxDeletes = l
+	}
+	g.MaxChanges = in.limit("max_changes")
+	in.done()
+	return g
+}
+
+// limit returns a count, as a number, or a share, as "10%"; unset where the
+// key is not there.
+func (t *table) limit(key string) models.Limit {
+	v := t.value(key)
+	if v == nil || v.broken {
+		return models.Limit{}
+	}
+	switch v.kind {
+	case integerKind:
+		if n, err := strconv.ParseInt(v.text, 0, 64); err == nil && n >= 0 {
+			return models.Limit{Set: true, Count: n}
+		}
+	case stringKind:
+		if digits, ok := strings.CutSuffix(strings.TrimSpace(v.text), "%"); ok {
+			p, err := strconv.ParseFloat(strings.TrimSpace(digits), 64)
+			if err == nil && !math.IsNaN(p) && p >= 0 && p <= 100 {
+				return models.Limit{Set: true, IsShare: true, Percent: p}
+			}
+		} else if n, err := strconv.ParseInt(strings.TrimSpace(v.text), 10, 64); err == nil && n >= 0 {
+			return models.Limit{Set: true, Count: n}
+		}
+	}
+	t.fail(v.pos, "%s: want a share such as \"10%%\" or a count of rows, not %s", key, v.limitShown())
+	return models.Limit{}
+}
+
+func (n *node) limitShown() string {
+	switch n.kind {
+	case tableKind, arrayKind:
+		return kindNames[n.kind]
+	}
+	return n.shown()
+}
