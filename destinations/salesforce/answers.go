@@ -1,0 +1,332 @@
+package salesforce
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"coho/destinations"
+	"coho/destinations/salesforce/api"
+	"coho/planner"
+)
+
+// slotState is where a row of a job was found.
+type slotState uint8
+
+const (
+	slotUnknown slotState = iota // in none of the result files
+	slotAccepted
+	slotCreated
+	slotRefused
+	slotUnprocessed
+)
+
+// slot is what a job's results say of one row. Sixteen bytes: a job may have
+// half a million.
+type slot struct {
+	state slotState
+	// data is an accepted record's Id, in 15 characters, or where a refused
+	// row's error is in the errors file: offset and length.
+	data [15]byte
+}
+
+// answers is what a job's results say, by the position of a row in the job.
+type answers struct {
+	slots  []slot
+	errors *os.File // nil until there is one
+	size   int64
+	t      *Target
+}
+
+// readAnswers reads a job's three result files. They are in no particular
+// order: each row is found by its key. A result that fits no row of the job,
+// or a row with two results, is an error, since then nothing that the results
+// say can be trusted to be about the row that it seems to be about.
+func (r *run) readAnswers(ctx context.Context, j *job, info api.JobInfo) (*answers, error) {
+	a := &answers{slots: make([]slot, j.rows), t: r.t}
+	files := []struct {
+		state slotState
+		read  func(context.Context, string) (*api.CSVResults, error)
+		none  bool
+	}{
+		{slotAccepted, r.t.client.SuccessfulResults, false},
+		{slotRefused, r.t.client.FailedResults, info.State == api.StateJobComplete && info.RecordsFailed == 0},
+		{slotUnprocessed, r.t.client.UnprocessedRecords, info.State == api.StateJobComplete && info.RecordsProcessed >= j.rows},
+	}
+	for _, f := range files {
+		if f.none {
+			continue // the job's own counters say so
+		}
+		for try := 1; ; try++ {
+			err := r.readFile(ctx, j, info.ID, a, f.state, f.read)
+			var misfit *misfitError
+			if err == nil {
+				break
+			}
+			if errors.As(err, &misfit) || ctx.Err() != nil || try >= r.maxAttempts() || !passing(err) {
+				a.discard()
+				return nil, err
+			}
+			// A download that was cut is read again from its beginning.
+			a.forget(f.state)
+			if !sleep(ctx, backoff(r.t.options.RetryPause, try)) {
+				a.discard()
+				return nil, context.Cause(ctx)
+			}
+		}
+	}
+	return a, nil
+}
+
+// passing reports whether a request's error is one that goes by.
+func passing(err error) bool {
+	var e *api.Error
+	return errors.As(err, &e) && (e.Unknown || e.Class == api.Wait || e.Class == api.RetryRow)
+}
+
+// misfitError is a result that belongs to no row, or a second one for a row.
+type misfitError struct{ text string }
+
+func (e *misfitError) Error() string { return e.text }
+
+func (a *answers) forget(state slotState) {
+	for i := range a.slots {
+		if s := a.slots[i].state; s == state || (s == slotCreated && state == slotAccepted) {
+			a.slots[i] = slot{}
+		}
+	}
+}
+
+// readFile reads one result file.
+func (r *run) readFile(ctx context.Context, j *job, id string, a *answers, state slotState, read func(context.Context, string) (*api.CSVResults, error)) error {
+	r.t.calls.Add(1)
+	file, err := read(ctx, id)
+	if err != nil {
+		return fmt.Errorf("read the results of bulk job %s: %w", id, err)
+	}
+	defer file.Close()
+	header := file.Header()
+	keyName := j.index.by.Name
+	keyAt := slices.IndexFunc(header, func(h string) bool { return strings.EqualFold(h, keyName) })
+	idAt := slices.Index(header, "sf__Id")
+	if keyAt < 0 && j.index.by.isID() {
+		keyAt = idAt
+	}
+	createdAt := slices.Index(header, "sf__Created")
+	errorAt := slices.Index(header, "sf__Error")
+	for file.Next() {
+		line := file.Row()
+		if keyAt < 0 {
+			return &misfitError{fmt.Sprintf("results of bulk job %s lack the column %s, so they fit no row", id, keyName)}
+		}
+		at, ok := j.index.find(line[keyAt])
+		if !ok && j.index.by.isID() && idAt >= 0 {
+			at, ok = j.index.find(line[idAt])
+		}
+		if !ok {
+			return &misfitError{fmt.Sprintf("results of bulk job %s hold %s %s, which no row of it has", id, keyName, show(line[keyAt]))}
+		}
+		s := &a.slots[at]
+		if s.state != slotUnknown {
+			return &misfitError{fmt.Sprintf("results of bulk job %s hold %s %s twice", id, keyName, show(line[keyAt]))}
+		}
+		s.state = state
+		switch state {
+		case slotAccepted:
+			if createdAt >= 0 && strings.EqualFold(line[createdAt], "true") {
+				s.state = slotCreated
+			}
+			if idAt >= 0 {
+				copy(s.data[:], line[idAt])
+			}
+		case slotRefused:
+			refused := refusedRow{}
+			if idAt >= 0 {
+				refused.ID = line[idAt]
+			}
+			if errorAt >= 0 {
+				refused.Error = line[errorAt]
+			}
+			if err := a.keep(s, refused); err != nil {
+				return err
+			}
+		}
+	}
+	if err := file.Err(); err != nil {
+		return fmt.Errorf("read the results of bulk job %s: %w", id, err)
+	}
+	return nil
+}
+
+// refusedRow is what the errors file holds of a row.
+type refusedRow struct{ ID, Error string }
+
+// keep writes a refused row's error to the errors file: there may be as many
+// as rows.
+func (a *answers) keep(s *slot, row refusedRow) error {
+	if a.errors == nil {
+		f, err := os.CreateTemp(a.t.options.SpoolDir, "coho-errors-*")
+		if err != nil {
+			return fmt.Errorf("keep a job's errors: %w", err)
+		}
+		a.errors = f
+	}
+	if len(row.Error) > 4*maxMessage {
+		// The fields stand at the end.
+		row.Error = strings.ToValidUTF8(row.Error[:2*maxMessage]+"..."+row.Error[len(row.Error)-2*maxMessage:], "")
+	}
+	text, err := json.Marshal(row)
+	if err != nil {
+		return fmt.Errorf("keep a job's errors: %w", err)
+	}
+	if _, err := a.errors.Write(text); err != nil {
+		return fmt.Errorf("keep a job's errors: %w", err)
+	}
+	binary.BigEndian.PutUint64(s.data[:8], uint64(a.size))
+	binary.BigEndian.PutUint32(s.data[8:12], uint32(len(text)))
+	a.size += int64(len(text))
+	return nil
+}
+
+// answer gives what the org said of an accepted or refused row.
+func (a *answers) answer(s *slot) (answer, error) {
+	if s.state != slotRefused {
+		return answer{ok: true, id: strings.TrimRight(string(s.data[:]), "\x00"), created: s.state == slotCreated}, nil
+	}
+	text := make([]byte, binary.BigEndian.Uint32(s.data[8:12]))
+	if _, err := a.errors.ReadAt(text, int64(binary.BigEndian.Uint64(s.data[:8]))); err != nil {
+		return answer{}, fmt.Errorf("read a job's errors back: %w", err)
+	}
+	var row refusedRow
+	if err := json.Unmarshal(text, &row); err != nil {
+		return answer{}, fmt.Errorf("read a job's errors back: %w", err)
+	}
+	return answer{id: row.ID, errors: []api.RowError{api.ParseResultError(row.Error)}}, nil
+}
+
+// discard removes the errors file.
+func (a *answers) discard() {
+	if a.errors == nil {
+		return
+	}
+	err := errors.Join(a.errors.Close(), os.Remove(a.errors.Name()))
+	if err != nil {
+		a.t.log.Warn("could not remove a job's file of errors", "error", err)
+	}
+	a.errors = nil
+}
+
+// settleJob reads a job's operations again, in order, and settles those that
+// have an outcome. pending, where given, are the operations without an outcome
+// before: a crash may have come between. The batch stays open.
+func (r *run) settleJob(ctx context.Context, j *job, batch destinations.Batch, a *answers, pending *planner.SettledSet) (left leftovers, err error) {
+	ops, err := r.plan.Read(j.seqs)
+	if err != nil {
+		return left, fmt.Errorf("read a job's operations: %w", err)
+	}
+	defer ops.Close()
+	var s settled
+	var stop error
+	var lost []*row
+	flush := func() error {
+		if len(s.ops) == 0 {
+			return nil
+		}
+		err := r.settle(ctx, batch.Number, s.ops, s.outcomes, false)
+		s = settled{}
+		return err
+	}
+	ask := func() error {
+		found, err := r.landed(ctx, j.c, lost)
+		if err != nil {
+			return err
+		}
+		for _, x := range lost {
+			if id := found[x]; id != "" {
+				s.add(x.op, destinations.Outcome{Result: destinations.Created, ID: id, Attempts: x.attempts})
+			} else {
+				left.unknown = left.unknown.Append(x.op.Seq)
+			}
+		}
+		lost = nil
+		return nil
+	}
+	var at int64
+	for ; ops.Next(); at++ {
+		op := ops.Operation()
+		if at >= j.rows {
+			return left, &misfitError{fmt.Sprintf("batch %d holds more operations than its job's %d rows", batch.Number, j.rows)}
+		}
+		if pending != nil && !pending.Has(op.Seq) {
+			continue
+		}
+		slot := &a.slots[at]
+		switch slot.state {
+		case slotUnprocessed:
+			left.unprocessed = left.unprocessed.Append(op.Seq)
+			continue
+		case slotUnknown:
+			if j.c != callCreate {
+				left.unknown = left.unknown.Append(op.Seq) // sending it again does no harm
+				continue
+			}
+			lost = append(lost, j.row(op.Clone()))
+			if len(lost) >= prepareRows {
+				if err := ask(); err != nil {
+					return left, err
+				}
+			}
+			continue
+		}
+		said, err := a.answer(slot)
+		if err != nil {
+			return left, err
+		}
+		x := j.row(op)
+		o, v := r.judge(x, said)
+		switch v {
+		case settledRow:
+			s.add(op.Clone(), o)
+		case retryRow:
+			left.retry = left.retry.Append(op.Seq)
+		case rematchRow:
+			left.rematch = left.rematch.Append(op.Seq)
+		case completeRow:
+			left.complete = left.complete.Append(op.Seq)
+		case stopRun:
+			stop = stopError(o)
+		}
+		if len(s.ops) >= settleRows {
+			if err := flush(); err != nil {
+				return left, err
+			}
+		}
+	}
+	if err := ops.Err(); err != nil {
+		return left, fmt.Errorf("read a job's operations: %w", err)
+	}
+	if len(lost) > 0 {
+		if err := ask(); err != nil {
+			return left, err
+		}
+	}
+	if err := flush(); err != nil {
+		return left, err
+	}
+	if stop != nil {
+		return left, errors.Join(stop, r.settle(ctx, batch.Number, nil, nil, true))
+	}
+	return left, nil
+}
+
+// row is a row of the job as it was sent.
+func (j *job) row(op *planner.Operation) *row {
+	x := newRow(op, j.complete)
+	x.attempts = j.attempts
+	return x
+}

@@ -1,0 +1,324 @@
+package salesforce
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"coho/destinations"
+	"coho/destinations/salesforce/api"
+	"coho/planner"
+)
+
+const (
+	apiREST  = "rest"
+	apiBulk2 = "bulk2"
+
+	defaultParallelism = 10
+	defaultMaxAttempts = 5
+
+	// maxJobs is how many Bulk API 2.0 jobs are in flight. The org works on
+	// the batches of one job side by side, so more would only take memory.
+	maxJobs = 3
+)
+
+// run is one Apply.
+type run struct {
+	t       *Target
+	plan    destinations.Plan
+	journal destinations.Journal
+	stop    <-chan struct{}
+	route   route
+	limiter *limiter
+	slots   chan struct{} // one for each worker of Collections batches
+	jobs    chan struct{} // one for each job in flight
+	workers sync.WaitGroup
+
+	left atomic.Bool // operations remain without an outcome
+
+	halt chan struct{} // closed with the first error
+	once sync.Once
+	err  error // the first error; written before halt is closed
+
+	mu       sync.Mutex
+	complete planner.SettledSet // guarded by mu: operations to send complete
+	markers  []uint64           // batches to close once those are sent; recovery alone writes
+}
+
+// Apply sends a plan's operations that have no outcome yet. See the package
+// comment for the protocol.
+func (t *Target) Apply(ctx context.Context, a destinations.Application) error {
+	parallel := t.sync.Write.Parallelism
+	if parallel <= 0 {
+		parallel = defaultParallelism
+	}
+	if t.sync.Write.ConcurrencyMode == "serial" {
+		parallel = 1
+	}
+	r := &run{
+		t: t, plan: a.Plan, journal: a.Journal, stop: a.Stop,
+		route:   routes(&t.sync.Write),
+		limiter: newLimiter(parallel),
+		slots:   make(chan struct{}, parallel),
+		jobs:    make(chan struct{}, min(parallel, maxJobs)),
+		halt:    make(chan struct{}),
+	}
+	return budget(r.apply(ctx))
+}
+
+func (r *run) apply(ctx context.Context) error {
+	if err := r.recover(ctx); err != nil {
+		return err
+	}
+	for pass := range r.plan.Passes() {
+		if r.stopping() {
+			some, err := r.any(pass)
+			if err != nil {
+				return err
+			}
+			if some {
+				return destinations.ErrStopped
+			}
+			continue
+		}
+		if err := r.pass(ctx, pass); err != nil {
+			return err
+		}
+		if r.left.Load() {
+			return destinations.ErrStopped
+		}
+	}
+	for _, batch := range r.markers {
+		if err := r.settle(ctx, batch, nil, nil, true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// any reports whether a pass has operations without an outcome.
+func (r *run) any(pass int) (bool, error) {
+	ops, err := r.plan.Operations(pass)
+	if err != nil {
+		return false, fmt.Errorf("read the plan's pass %d: %w", pass, err)
+	}
+	some := ops.Next()
+	return some, errors.Join(ops.Err(), ops.Close())
+}
+
+// pass sends one pass and waits for all of it: the next one may refer to its
+// records.
+func (r *run) pass(ctx context.Context, pass int) error {
+	ops, err := r.plan.Operations(pass)
+	if err != nil {
+		return fmt.Errorf("read the plan's pass %d: %w", pass, err)
+	}
+	err = r.feed(ctx, ops)
+	if closed := ops.Close(); err == nil && closed != nil {
+		err = fmt.Errorf("close the plan's pass %d: %w", pass, closed)
+	}
+	if err != nil {
+		r.fail(err)
+	}
+	r.workers.Wait()
+	select {
+	case <-r.halt:
+		return r.err
+	default:
+		return nil
+	}
+}
+
+// feed gives a pass's operations to a stream for each wire call.
+func (r *run) feed(ctx context.Context, ops destinations.Operations) error {
+	var streams [callCount]*stream
+	defer func() {
+		for _, s := range streams {
+			if s != nil {
+				s.discard()
+			}
+		}
+	}()
+	for ops.Next() {
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		if r.stopping() {
+			r.left.Store(true)
+			return nil
+		}
+		op := ops.Operation()
+		c := callOf(op.Kind)
+		if streams[c] == nil {
+			streams[c] = r.newStream(c)
+		}
+		if err := streams[c].add(ctx, op); err != nil {
+			return err
+		}
+	}
+	if err := ops.Err(); err != nil {
+		return fmt.Errorf("read the plan: %w", err)
+	}
+	for _, s := range streams {
+		if s == nil {
+			continue
+		}
+		if err := s.finish(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// newStream is the stream of a pass: its batches run side by side in workers
+// that pass waits for.
+func (r *run) newStream(c call) *stream {
+	s := &stream{r: r, c: c, from: 1}
+	switch {
+	case !r.route.bulk:
+		s.from = 0
+	case r.route.rest:
+		s.from = bulkFrom(&r.t.sync.Write)
+	}
+	s.maxRows = maxJobRows
+	if n := r.t.sync.Write.BulkBatchSize; n > 0 {
+		s.maxRows = min(s.maxRows, int64(n))
+	}
+	s.size = int(restBatch(&r.t.sync.Write))
+	s.rest = func(ctx context.Context, rows []*row) error {
+		return r.spawn(ctx, r.slots, nil, func() error {
+			_, err := r.sendRows(ctx, c, rows)
+			return err
+		})
+	}
+	s.job = func(ctx context.Context, j *job) error {
+		return r.spawn(ctx, r.jobs, j.discard, func() error {
+			_, err := r.runJob(ctx, j)
+			return err
+		})
+	}
+	return s
+}
+
+// spawn runs work in a goroutine of its own once there is a slot for it. Where
+// the run ends before, drop is called instead and the operations stay planned.
+func (r *run) spawn(ctx context.Context, slots chan struct{}, drop func(), work func() error) error {
+	select {
+	case slots <- struct{}{}:
+	case <-ctx.Done():
+		if drop != nil {
+			drop()
+		}
+		return context.Cause(ctx)
+	case <-r.halt:
+		if drop != nil {
+			drop()
+		}
+		return nil
+	}
+	r.workers.Go(func() {
+		defer func() { <-slots }()
+		if err := work(); err != nil {
+			r.fail(err)
+		}
+	})
+	return nil
+}
+
+// fail ends the run with an error. Batches in flight still finish.
+func (r *run) fail(err error) {
+	r.once.Do(func() {
+		r.err = err
+		close(r.halt)
+	})
+}
+
+// stopping reports whether no further batch may begin.
+func (r *run) stopping() bool {
+	select {
+	case <-r.halt:
+		return true
+	case <-r.stop:
+		return true
+	default:
+		return false
+	}
+}
+
+// pause waits before a retry. ok is false where the run stops meanwhile; what
+// was to be retried then stays planned.
+func (r *run) pause(ctx context.Context, tries int) (ok bool, err error) {
+	if sleep(ctx, backoff(r.t.options.RetryPause, tries), r.stop, r.halt) {
+		return true, nil
+	}
+	if ctx.Err() != nil {
+		return false, context.Cause(ctx)
+	}
+	r.left.Store(true)
+	return false, nil
+}
+
+func (r *run) maxAttempts() int {
+	if n := r.t.sync.Write.MaxAttempts; n > 0 {
+		return n
+	}
+	return defaultMaxAttempts
+}
+
+// newRow is a row for an operation, as the run must send it.
+func (r *run) newRow(op *planner.Operation) *row {
+	r.mu.Lock()
+	complete := r.complete.Has(op.Seq)
+	r.mu.Unlock()
+	return newRow(op, complete)
+}
+
+func (r *run) markComplete(seqs planner.Seqs) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.complete.Add(seqs)
+}
+
+// begin records a batch.
+func (r *run) begin(ctx context.Context, b destinations.Batch) (destinations.Batch, error) {
+	n, err := r.journal.Begin(ctx, b)
+	if err != nil {
+		return b, fmt.Errorf("record a batch before sending it: %w", err)
+	}
+	b.Number = n
+	return b, nil
+}
+
+// update records a batch's new step or handle.
+func (r *run) update(ctx context.Context, b destinations.Batch) error {
+	if err := r.journal.Update(context.WithoutCancel(ctx), b); err != nil {
+		return fmt.Errorf("record a batch's state: %w", err)
+	}
+	return nil
+}
+
+// settle records outcomes. What the org has answered is recorded also where
+// the run is being cancelled.
+func (r *run) settle(ctx context.Context, batch uint64, ops []*planner.Operation, outcomes []destinations.Outcome, last bool) error {
+	if err := r.journal.Settle(context.WithoutCancel(ctx), batch, ops, outcomes, last); err != nil {
+		return fmt.Errorf("record outcomes: %w", err)
+	}
+	return nil
+}
+
+// settled collects outcomes for one call of settle.
+type settled struct {
+	ops      []*planner.Operation
+	outcomes []destinations.Outcome
+}
+
+func (s *settled) add(op *planner.Operation, o destinations.Outcome) {
+	s.ops = append(s.ops, op)
+	s.outcomes = append(s.outcomes, o)
+}
+
+// crowded reports whether an error shows that the org has too much to do at
+// once.
+func crowded(class api.Class) bool { return class == api.RetryRow || class == api.Wait }

@@ -1,0 +1,309 @@
+package salesforce
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"coho/destinations"
+	"coho/destinations/salesforce/api"
+	"coho/planner"
+)
+
+// settleRows is how many outcomes are recorded at once.
+const settleRows = 2000
+
+// runJob sends a job and settles its rows. all is false where the run stopped
+// with some of them still planned. The job's file is gone afterwards.
+func (r *run) runJob(ctx context.Context, j *job) (all bool, err error) {
+	defer j.discard()
+	if err := j.seal(); err != nil {
+		return false, err
+	}
+	for try := 1; ; try++ {
+		if r.stopping() {
+			r.left.Store(true)
+			return false, nil
+		}
+		info, batch, err := r.submit(ctx, j)
+		if err == nil {
+			j.attempts++
+			return r.finishJob(ctx, j, batch, info)
+		}
+		again, err := r.submitFailed(ctx, batch, err, try)
+		if !again || err != nil {
+			return false, err
+		}
+		if ok, err := r.pause(ctx, try); !ok {
+			return false, err
+		}
+	}
+}
+
+// submit brings a job to its end: created, its handle recorded before data goes
+// up, uploaded, closed, waited for.
+func (r *run) submit(ctx context.Context, j *job) (api.JobInfo, destinations.Batch, error) {
+	t := r.t
+	batch, err := r.begin(ctx, destinations.Batch{API: apiBulk2, Step: j.c.String(), Seqs: j.seqs})
+	if err != nil {
+		return api.JobInfo{}, batch, &journalError{err}
+	}
+	request := api.IngestJob{Object: t.object.Name, Operation: j.c.String(), AssignmentRuleID: t.assignmentRule()}
+	if j.c == callUpsert {
+		request.ExternalIDField = t.match.Name
+	}
+	t.calls.Add(1)
+	info, err := t.client.CreateJob(ctx, request)
+	if err != nil {
+		return info, batch, fmt.Errorf("create a bulk job: %w", err)
+	}
+	t.jobs.Add(1)
+	batch.Handle = info.ID
+	if err := r.update(ctx, batch); err != nil {
+		return info, batch, &journalError{err}
+	}
+	t.calls.Add(1)
+	if err := t.client.UploadJob(ctx, info.ID, j.open); err != nil {
+		return info, batch, fmt.Errorf("upload bulk job %s: %w", info.ID, err)
+	}
+	t.calls.Add(1)
+	if info, err = t.client.CloseJob(ctx, info.ID); err != nil {
+		return info, batch, fmt.Errorf("close bulk job %s: %w", batch.Handle, err)
+	}
+	info, err = r.wait(ctx, batch.Handle)
+	if err != nil {
+		// The org is at work on it: nothing may be sent again before it is
+		// known what became of it.
+		return info, batch, &journalError{fmt.Errorf("wait for bulk job %s: %w", batch.Handle, err)}
+	}
+	return info, batch, nil
+}
+
+// wait polls a job until it has ended.
+func (r *run) wait(ctx context.Context, id string) (api.JobInfo, error) {
+	poll := r.t.options.Poll
+	on := poll.OnPoll
+	poll.OnPoll = func(info api.JobInfo) {
+		r.t.calls.Add(1)
+		if on != nil {
+			on(info)
+		}
+	}
+	return r.t.client.WaitJob(ctx, id, poll)
+}
+
+// journalError is a failure after which a batch must stay open.
+type journalError struct{ err error }
+
+func (e *journalError) Error() string { return e.err.Error() }
+func (e *journalError) Unwrap() error { return e.err }
+
+// submitFailed deals with a job that did not come to be processed. It is
+// closed for good before its rows go into another, since a job whose upload or
+// close lost its answer could still begin to run.
+func (r *run) submitFailed(ctx context.Context, batch destinations.Batch, failure error, try int) (again bool, err error) {
+	var open *journalError
+	if errors.As(failure, &open) || ctx.Err() != nil {
+		return false, failure
+	}
+	if batch.Handle != "" {
+		dead, err := r.abort(ctx, batch.Handle)
+		if err != nil {
+			return false, errors.Join(failure, err)
+		}
+		if !dead {
+			// It runs after all: the next recovery settles it.
+			return false, failure
+		}
+	}
+	if err := r.settle(ctx, batch.Number, nil, nil, true); err != nil {
+		return false, err
+	}
+	var e *api.Error
+	if !errors.As(failure, &e) || try >= r.maxAttempts() {
+		return false, failure
+	}
+	passing := e.Unknown || e.Class == api.Wait || e.Class == api.RetryRow || e.Class == api.SplitBatch ||
+		(batch.Handle != "" && e.Class != api.StopRun)
+	if !passing {
+		return false, failure
+	}
+	return true, nil
+}
+
+// abort makes sure that an open job never runs. dead is false where it is
+// past that.
+func (r *run) abort(ctx context.Context, id string) (dead bool, err error) {
+	r.t.calls.Add(1)
+	if _, err = r.t.client.AbortJob(ctx, id); err == nil {
+		return true, nil
+	}
+	info, readErr := r.job(ctx, id)
+	switch {
+	case readErr != nil:
+		return false, fmt.Errorf("abort bulk job %s: %w", id, errors.Join(err, readErr))
+	case info == nil:
+		return true, nil
+	case info.State == api.StateAborted && info.RecordsProcessed == 0:
+		return true, nil
+	case info.State == api.StateOpen:
+		return false, fmt.Errorf("abort bulk job %s: %w", id, err)
+	}
+	return false, nil
+}
+
+// job reads a job's state; nil where the org knows it no more.
+func (r *run) job(ctx context.Context, id string) (*api.JobInfo, error) {
+	r.t.calls.Add(1)
+	info, err := r.t.client.Job(ctx, id)
+	var e *api.Error
+	if errors.As(err, &e) && !e.Unknown && e.Status == 404 {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ask for the state of bulk job %s: %w", id, err)
+	}
+	return &info, nil
+}
+
+// leftovers are the rows of a job that have no outcome from it.
+type leftovers struct {
+	retry, rematch, complete, unprocessed, unknown planner.Seqs
+}
+
+// finishJob settles a job that has ended and sends again what it left over.
+func (r *run) finishJob(ctx context.Context, j *job, batch destinations.Batch, info api.JobInfo) (all bool, err error) {
+	answers, err := r.readAnswers(ctx, j, info)
+	if err != nil {
+		return false, err
+	}
+	defer answers.discard()
+	j.index = nil // the memory is wanted for other jobs
+	left, err := r.settleJob(ctx, j, batch, answers, nil)
+	if err != nil {
+		return false, err
+	}
+	if left.unknown.Len() > 0 {
+		r.t.log.WarnContext(ctx, "rows are in none of the job's result files", "job", info.ID, "rows", left.unknown.Len())
+	}
+	if len(left.complete) > 0 {
+		batch.Step = stepComplete
+		if err := r.update(ctx, batch); err != nil {
+			return false, err
+		}
+	} else if err := r.settle(ctx, batch.Number, nil, nil, true); err != nil {
+		return false, err
+	}
+	whole, err := r.jobFailure(j, info, left)
+	if err != nil {
+		return false, err
+	}
+	return r.resendAll(ctx, j, batch, left, whole)
+}
+
+// jobFailure says why a job as a whole left rows unprocessed, and whether
+// smaller jobs may do better. The error is one that ends the run.
+func (r *run) jobFailure(j *job, info api.JobInfo, left leftovers) (code string, err error) {
+	if info.State != api.StateFailed && len(left.unprocessed) == 0 {
+		return "", nil
+	}
+	code, message := info.Failure()
+	if code == "" {
+		code = codeUnprocessed
+	}
+	if len(left.unprocessed) == 0 {
+		return code, nil
+	}
+	if api.Classify(code, message) == api.StopRun {
+		text := fmt.Sprintf("bulk job %s failed: %s: %s", info.ID, code, message)
+		if hint := api.Explain(code); hint != "" {
+			text += " (" + hint + ")"
+		}
+		return code, errors.New(text)
+	}
+	return code, nil
+}
+
+// resendAll sends a job's leftovers again.
+func (r *run) resendAll(ctx context.Context, j *job, batch destinations.Batch, left leftovers, failure string) (all bool, err error) {
+	all = true
+	send := func(seqs planner.Seqs, change func(*stream)) error {
+		if len(seqs) == 0 || !all {
+			return nil
+		}
+		done, err := r.resend(ctx, j, seqs, change)
+		all = all && done
+		return err
+	}
+	if err := send(left.complete, func(s *stream) { s.complete = true }); err != nil {
+		return false, err
+	}
+	if len(left.complete) > 0 && all {
+		if err := r.settle(ctx, batch.Number, nil, nil, true); err != nil {
+			return false, err
+		}
+	}
+	if err := send(left.rematch, func(s *stream) { s.rematch, s.from = true, 0 }); err != nil {
+		return false, err
+	}
+	if len(left.retry)+len(left.unprocessed)+len(left.unknown) == 0 {
+		return all, nil
+	}
+	if ok, err := r.pause(ctx, j.attempts); !ok {
+		return false, err
+	}
+	if err := send(left.retry, func(*stream) {}); err != nil {
+		return false, err
+	}
+	if err := send(left.unknown, func(*stream) {}); err != nil {
+		return false, err
+	}
+	// What an entire job choked on may be one row, or their number.
+	err = send(left.unprocessed, func(s *stream) {
+		s.maxRows = max(1, min(s.maxRows, j.rows/2))
+		if failure == "" || j.rows <= retryByREST {
+			s.from = 0
+		}
+	})
+	return all, err
+}
+
+// resend sends operations of a job again, here and now: by Collections where
+// they are few.
+func (r *run) resend(ctx context.Context, j *job, seqs planner.Seqs, change func(*stream)) (all bool, err error) {
+	all = true
+	s := &stream{r: r, c: j.c, from: retryByREST + 1, maxRows: j.maxRows, attempts: j.attempts, complete: j.complete}
+	s.size = int(restBatch(&r.t.sync.Write))
+	if r.t.sync.Write.SplitRetries {
+		s.size = min(s.size, retrySize(j.attempts))
+	}
+	s.rest = func(ctx context.Context, rows []*row) error {
+		done, err := r.sendRows(ctx, j.c, rows)
+		all = all && done
+		return err
+	}
+	s.job = func(ctx context.Context, smaller *job) error {
+		done, err := r.runJob(ctx, smaller)
+		all = all && done
+		return err
+	}
+	change(s)
+	defer s.discard()
+	ops, err := r.plan.Read(seqs)
+	if err != nil {
+		return false, fmt.Errorf("read operations to send again: %w", err)
+	}
+	defer ops.Close()
+	for ops.Next() {
+		if err := s.add(ctx, ops.Operation()); err != nil {
+			return false, err
+		}
+	}
+	if err := ops.Err(); err != nil {
+		return false, fmt.Errorf("read operations to send again: %w", err)
+	}
+	if err := s.finish(ctx); err != nil {
+		return false, err
+	}
+	return all && !s.dropped, nil
+}

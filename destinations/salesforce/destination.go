@@ -1,0 +1,191 @@
+package salesforce
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"coho/destinations"
+	"coho/destinations/salesforce/api"
+	"coho/models"
+	"coho/planner"
+)
+
+// Options of a destination. The zero value is usable.
+type Options struct {
+	Logger *slog.Logger // nil discards
+
+	// SpoolDir holds the CSV files of jobs until they are uploaded, and the
+	// errors of a job while they are read. Files are removed after use. ""
+	// is the system's temporary directory.
+	SpoolDir string
+
+	// RetryPause is the first pause before rows are sent again; each further
+	// one doubles, up to 30 seconds. 0 is one second.
+	RetryPause time.Duration
+
+	// Poll says how a job is waited for.
+	Poll api.Poll
+}
+
+// Destination is a Salesforce org.
+type Destination struct {
+	client  *api.Client
+	options Options
+}
+
+var _ destinations.Destination = (*Destination)(nil)
+var _ destinations.Target = (*Target)(nil)
+
+// New returns the org that client talks to. The client stays the caller's
+// until Close, which closes it.
+func New(client *api.Client, o Options) *Destination {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.SpoolDir == "" {
+		o.SpoolDir = os.TempDir()
+	}
+	if o.RetryPause <= 0 {
+		o.RetryPause = time.Second
+	}
+	return &Destination{client: client, options: o}
+}
+
+// Org returns the org's Id, in 18 characters.
+func (d *Destination) Org(ctx context.Context) (string, error) {
+	id, err := d.client.Identity(ctx)
+	if err != nil {
+		return "", fmt.Errorf("ask the org for its Id: %w", budget(err))
+	}
+	if full, ok := canonicalID(id.OrgID); ok {
+		return full, nil
+	}
+	return id.OrgID, nil
+}
+
+// Open checks a sync against the org's describe.
+func (d *Destination) Open(ctx context.Context, sync *models.Sync, columns []models.Column) (destinations.Target, error) {
+	c := &checker{client: d.client, sync: sync, columns: columns}
+	t, err := c.run(ctx)
+	if err != nil {
+		return nil, budget(err)
+	}
+	if len(c.problems) > 0 {
+		return nil, c.problems
+	}
+	t.options = d.options
+	t.log = d.options.Logger.With("sync", sync.Name, "object", t.object.Name)
+	t.warnings = c.warnings
+	t.references = newReferences(len(t.columns))
+	for _, col := range t.columns {
+		t.hasCreateOnly = t.hasCreateOnly || col.createOnly
+	}
+	return t, nil
+}
+
+// Close closes the client.
+func (d *Destination) Close() error { return d.client.Close() }
+
+// budget turns the client's word for a used-up budget into the port's.
+func budget(err error) error {
+	var b *api.BudgetError
+	if errors.As(err, &b) {
+		return &destinations.BudgetError{Used: b.Used, Limit: b.Limit}
+	}
+	return err
+}
+
+// Target is a sync's object in an org.
+type Target struct {
+	client   *api.Client
+	options  Options
+	log      *slog.Logger
+	sync     *models.Sync
+	object   *api.Object
+	idField  *field
+	match    *field    // nil where the sync has none
+	columns  []*column // as sync.Fields
+	keyField int       // insert: the column whose value finds a record again; MatchField for the match field
+	warnings []string
+
+	hasCreateOnly bool
+	references    *references
+
+	calls, jobs atomic.Int64
+}
+
+// Fields describes the mapped fields, named as the org names them.
+func (t *Target) Fields() []planner.Field {
+	out := make([]planner.Field, len(t.columns))
+	for i, c := range t.columns {
+		out[i] = planner.Field{Name: c.Name, CreateOnly: c.createOnly, KeepOnClear: c.keep, SelfReference: c.self}
+	}
+	return out
+}
+
+// Convert turns a value into a field's canonical text. A lookup's cells are
+// values of the field that the lookup finds its record by. Match and lookup
+// values lose the white space at their ends, as the org drops it when it
+// compares.
+func (t *Target) Convert(i int, v models.Value) (models.Cell, error) {
+	var f *field
+	switch {
+	case i == destinations.MatchField && t.match != nil:
+		f = t.match
+	case i >= 0 && i < len(t.columns):
+		f = t.columns[i].source()
+	default:
+		return models.Cell{}, fmt.Errorf("the sync has no field %d", i)
+	}
+	cell, err := f.convert(v)
+	if err == nil && !cell.Null && (i == destinations.MatchField || t.columns[i].parent != nil) {
+		cell.Text = trim(cell.Text)
+	}
+	return cell, err
+}
+
+// NormalizeMatch folds a match value as the org compares it.
+func (t *Target) NormalizeMatch(match string) string {
+	if t.match == nil {
+		return trim(match)
+	}
+	return t.match.fold(match)
+}
+
+// Warnings are remarks on the sync that do not stop it.
+func (t *Target) Warnings() []string { return t.warnings }
+
+// Estimate says what applying a plan would cost.
+func (t *Target) Estimate(s planner.Summary) destinations.Estimate {
+	return estimate(&t.sync.Write, s)
+}
+
+// Usage counts the calls that Apply made for this target and the jobs among
+// them, and gives the org's remaining calls.
+func (t *Target) Usage() destinations.Usage {
+	u := t.client.Usage()
+	return destinations.Usage{Calls: t.calls.Load(), BulkJobs: t.jobs.Load(), Remaining: u.Remaining}
+}
+
+// collectionOptions are the headers that the sync asks for.
+func (t *Target) collectionOptions() api.CollectionOptions {
+	return api.CollectionOptions{
+		AllowDuplicates: t.sync.Write.AllowDuplicates,
+		AssignmentRule:  t.assignmentRule(),
+	}
+}
+
+// assignmentRule is the rule to apply: TRUE, FALSE, an Id, or "".
+func (t *Target) assignmentRule() string {
+	rule := t.sync.Write.AssignmentRule
+	if upper := strings.ToUpper(rule); upper == "TRUE" || upper == "FALSE" {
+		return upper
+	}
+	return rule
+}

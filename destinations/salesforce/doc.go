@@ -1,0 +1,63 @@
+// Package salesforce is the destination: it checks a sync against an org's
+// describe, says how values are written there, and applies a plan by sObject
+// Collections and Bulk API 2.0.
+//
+// It must never decide what should change, nor say that the org took what it
+// did not acknowledge, nor send an insert again whose outcome is not known.
+//
+// # Batches
+//
+// A pass's operations go, in the plan's order, to one stream for each wire
+// call (insert, update by Id, upsert, delete). A stream makes Collections
+// batches of up to 200 records while it has few operations and Bulk jobs once
+// a job costs fewer API calls. Memory holds the batches in flight, at most one
+// job being built and, for jobs, about fifty bytes a row: never the plan.
+//
+// Every batch is recorded in the journal before anything of it is sent, and
+// closed when each of its operations has an outcome or is known not to have
+// been carried out. An operation that is to be sent again goes into a new
+// batch.
+//
+// # Collections
+//
+//	begin -> POST/PATCH/DELETE -> settle, close
+//
+// Results are positional. Rows that failed for a passing reason are sent again
+// after a jittered pause, in smaller batches, at last one by one. A request that
+// is refused as a whole is halved until the row at fault stands alone. After a
+// lost answer an upsert, update or delete is sent again, as doing so twice
+// changes nothing; an insert is looked for by the field that carries the
+// row's key, and sent again only where the org does not have it.
+//
+// # Bulk API 2.0
+//
+//	begin -> create -> record the handle -> upload -> close -> wait -> results -> settle, close
+//
+// A job is a batch. Its CSV lies in a temporary file from building to upload.
+// An empty cell leaves a field alone and #N/A clears it, so rows with different
+// fields share a job; what CSV cannot say (the text #N/A, a carriage return, a
+// cell or row past the size limits, a second row with the same key) goes
+// through Collections. Results come in no order and reformatted: a row is found
+// by its key (external id, Id, or an insert's key field), folded as its field
+// compares values. A result that fits no row, or a second one for a row, ends
+// the run with an error. Rows in no result file are unknown: an insert is
+// looked for by its key, all else is sent again.
+//
+// A job whose upload or close lost its answer is aborted before its rows go
+// into another: an open job never begins by itself.
+//
+// # After a crash
+//
+// Apply begins with the batches that the journal still holds open. A job with
+// a handle is asked for: open, it is aborted; at work, it is waited for; over,
+// it is settled from its results. A job without a handle never had data. A
+// Collections batch is closed and sent again, save for inserts, which are
+// looked for by their key.
+//
+// # Records that went missing
+//
+// An upsert of a record that coho wrote before carries only what changed. Where
+// the org answers that it created the record, somebody deleted it: the record
+// is sent once more, complete. The batch stays open, in step "complete", until
+// that is done, so that a crash cannot leave half a record behind.
+package salesforce

@@ -1,0 +1,160 @@
+package salesforce
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"io"
+	"os"
+
+	"coho/destinations/salesforce/api"
+	"coho/planner"
+)
+
+const (
+	// maxJobBytes is how much CSV a job holds: a little less than what the
+	// org takes.
+	maxJobBytes = api.MaxUploadBytes - 1<<20
+
+	// maxJobRows bounds a job's rows, and with them the memory that
+	// correlating its results takes: about fifty bytes a row.
+	maxJobRows = 500_000
+)
+
+// fit says what became of a row that a job was offered.
+type fit uint8
+
+const (
+	fitted fit = iota // it is in
+	full              // the job holds no more; the row belongs in the next
+	unfit             // no job can carry it
+)
+
+// job is a Bulk API 2.0 ingest job: its CSV on disk, and in memory what it
+// takes to tell which row a result belongs to.
+type job struct {
+	c        call
+	rows     int64
+	maxRows  int64
+	seqs     planner.Seqs
+	index    *index
+	attempts int
+	complete bool
+
+	t    *Target
+	path string
+	file *os.File
+	w    *bufio.Writer
+	size int64
+	line []byte
+}
+
+// newJob begins a job's file.
+func (r *run) newJob(c call) (*job, error) {
+	f, err := os.CreateTemp(r.t.options.SpoolDir, "coho-job-*.csv")
+	if err != nil {
+		return nil, fmt.Errorf("create a job's file: %w", err)
+	}
+	j := &job{c: c, t: r.t, path: f.Name(), file: f, w: bufio.NewWriterSize(f, 1<<16), index: newIndex(r.t.key(c))}
+	j.line = r.t.appendHeader(j.line[:0], c)
+	if err := j.put(); err != nil {
+		j.discard()
+		return nil, err
+	}
+	return j, nil
+}
+
+func (j *job) put() error {
+	n, err := j.w.Write(j.line)
+	j.size += int64(n)
+	if err != nil {
+		return fmt.Errorf("write a job's file: %w", err)
+	}
+	return nil
+}
+
+// add writes a row's line.
+func (j *job) add(x *row) (fit, error) {
+	if n := len(j.seqs); n > 0 && x.op.Seq < j.seqs[n-1].To {
+		return full, nil
+	}
+	if j.rows >= j.maxRows {
+		return full, nil
+	}
+	line, ok := j.t.appendRow(j.line[:0], j.c, x)
+	j.line = line
+	if !ok {
+		return unfit, nil
+	}
+	if j.size+int64(len(line)) > maxJobBytes && j.rows > 0 {
+		return full, nil
+	}
+	// Two rows with one key could not be told apart in the results.
+	if !j.index.add(j.t.keyOf(j.c, x), uint32(j.rows)) {
+		return unfit, nil
+	}
+	if err := j.put(); err != nil {
+		return 0, err
+	}
+	j.rows++
+	j.seqs = j.seqs.Append(x.op.Seq)
+	return fitted, nil
+}
+
+// seal ends writing.
+func (j *job) seal() error {
+	err := j.w.Flush()
+	err = errors.Join(err, j.file.Close())
+	j.file, j.w, j.line = nil, nil, nil
+	if err != nil {
+		return fmt.Errorf("write a job's file: %w", err)
+	}
+	return nil
+}
+
+// open reads the file from its start, once for each try of the upload.
+func (j *job) open() (io.ReadCloser, error) { return os.Open(j.path) }
+
+// discard removes the file.
+func (j *job) discard() {
+	if j.file != nil {
+		// Nothing written matters any more.
+		_ = j.file.Close()
+		j.file = nil
+	}
+	if j.path != "" {
+		if err := os.Remove(j.path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			j.t.log.Warn("could not remove a job's file", "path", j.path, "error", err)
+		}
+		j.path = ""
+	}
+}
+
+// index finds a row's position in a job by its key: by a hash of the key as
+// its field compares values, so that a key which comes back reformatted is
+// still found.
+type index struct {
+	by   *field
+	seed maphash.Seed
+	at   map[uint64]uint32
+}
+
+func newIndex(by *field) *index {
+	return &index{by: by, seed: maphash.MakeSeed(), at: make(map[uint64]uint32)}
+}
+
+// add enters a key. It returns false for a key that is there already.
+func (x *index) add(key string, position uint32) bool {
+	h := maphash.String(x.seed, x.by.fold(key))
+	if _, taken := x.at[h]; taken {
+		return false
+	}
+	x.at[h] = position
+	return true
+}
+
+func (x *index) find(key string) (uint32, bool) {
+	position, ok := x.at[maphash.String(x.seed, x.by.fold(key))]
+	return position, ok
+}

@@ -1,0 +1,162 @@
+package salesforce
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"coho/destinations"
+	"coho/destinations/salesforce/api"
+	"coho/models"
+	"coho/planner"
+)
+
+// verdict says what is to be done about a row after the org's answer.
+type verdict uint8
+
+const (
+	settledRow  verdict = iota // it has its outcome
+	retryRow                   // send it again after a pause
+	rematchRow                 // its Id is dead: find its record again
+	completeRow                // its record was gone: send all of it
+	stopRun                    // going on is pointless
+)
+
+// answer is what the org said of one row, by either API.
+type answer struct {
+	ok      bool
+	id      string
+	created bool
+	errors  []api.RowError
+}
+
+// judge turns an answer into an outcome, or into what to do next.
+func (r *run) judge(row *row, a answer) (destinations.Outcome, verdict) {
+	if id, ok := canonicalID(a.id); ok {
+		a.id = id
+	}
+	if a.ok {
+		return r.accepted(row, a)
+	}
+	if row.id != "" && a.id == "" {
+		a.id = row.id
+	}
+	o := refusal(a, row.attempts)
+	gone := o.Code == "ENTITY_IS_DELETED"
+	missing := gone || o.Code == "INVALID_CROSS_REFERENCE_KEY" || o.Code == codeNotFound
+	switch row.op.Kind {
+	case planner.Archive:
+		if gone || (missing && row.op.Known) {
+			return destinations.Outcome{Result: destinations.Deleted, ID: a.id, Forget: r.forgets(), Attempts: row.attempts}, settledRow
+		}
+		if missing {
+			o.Result = destinations.Skipped
+			return o, settledRow
+		}
+	case planner.ClearFields:
+		if missing {
+			o.Result, o.Forget = destinations.Skipped, true
+			return o, settledRow
+		}
+	case planner.Update:
+		if missing && !row.rematch && row.op.Match != "" && r.t.match != nil && !r.t.match.isID() {
+			return o, rematchRow
+		}
+	case planner.Upsert:
+		if o.Code == "REQUIRED_FIELD_MISSING" && row.op.Known && !row.complete {
+			return o, completeRow
+		}
+	}
+	message := ""
+	if len(a.errors) > 0 {
+		message = a.errors[0].Message
+	}
+	switch api.Classify(o.Code, message) {
+	case api.RetryRow, api.SplitBatch, api.Wait, api.RenewSession:
+		if row.attempts < r.maxAttempts() {
+			return o, retryRow
+		}
+	case api.StopRun:
+		return o, stopRun
+	}
+	return o, settledRow
+}
+
+// accepted is the outcome of a row that the org took.
+func (r *run) accepted(row *row, a answer) (destinations.Outcome, verdict) {
+	if a.id == "" {
+		a.id = row.id
+	}
+	o := destinations.Outcome{ID: a.id, Attempts: row.attempts}
+	switch row.op.Kind {
+	case planner.Insert:
+		o.Result = destinations.Created
+	case planner.Update:
+		o.Result = destinations.Updated
+	case planner.ClearFields:
+		o.Result = destinations.Cleared
+	case planner.Archive:
+		o.Result, o.Forget = destinations.Deleted, r.forgets()
+	case planner.Upsert:
+		o.Result = destinations.Updated
+		if a.created || (row.complete && row.op.Known) {
+			o.Result = destinations.Created
+		}
+		if a.created && row.op.Known && !row.complete {
+			return o, completeRow
+		}
+	}
+	return o, settledRow
+}
+
+// forgets reports whether the snapshot drops the row of a deleted record. In
+// archive mode the row is still in the model and must be remembered as done.
+func (r *run) forgets() bool { return r.t.sync.Mode != models.ModeArchive }
+
+// maxMessage bounds the length of an error message in bytes: some echo the
+// whole value.
+const maxMessage = 1000
+
+// refusal is the outcome of a row that the org refused, in its own words.
+func refusal(a answer, attempts int) destinations.Outcome {
+	o := destinations.Outcome{Result: destinations.Failed, ID: a.id, Attempts: attempts, Code: "UNKNOWN_EXCEPTION"}
+	seen := make(map[string]bool)
+	var messages []string
+	for i, e := range a.errors {
+		if i == 0 && e.Code != "" {
+			o.Code = e.Code
+		}
+		if e.Message != "" {
+			messages = append(messages, e.Message)
+		}
+		for _, f := range e.Fields {
+			if !seen[f] {
+				seen[f] = true
+				o.Fields = append(o.Fields, f)
+			}
+		}
+	}
+	o.Message = cut(strings.Join(messages, "; "))
+	return o
+}
+
+func cut(s string) string {
+	if len(s) <= maxMessage {
+		return s
+	}
+	end := maxMessage
+	for end > 0 && !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return s[:end] + "..."
+}
+
+// stopError is the error that ends a run because of a row's answer.
+func stopError(o destinations.Outcome) error {
+	text := fmt.Sprintf("the org refuses every row: %s: %s", o.Code, o.Message)
+	if hint := api.Explain(o.Code); hint != "" {
+		text += " (" + hint + ")"
+	}
+	return errors.New(text)
+}

@@ -1,0 +1,267 @@
+package salesforce
+
+import (
+	"context"
+
+	"coho/destinations"
+	"coho/planner"
+)
+
+const (
+	// prepareRows is how many rows of a job are looked up together.
+	prepareRows = 1000
+
+	// pendingBytes bounds the rows that are held while it is open which API
+	// takes them.
+	pendingBytes = 32 << 20
+
+	// retryByREST is up to how many rows of a job are sent again by
+	// Collections, whose batches can shrink down to one row.
+	retryByREST = 2000
+)
+
+// stream turns operations of one call, in the plan's order, into batches: of
+// Collections while there are few, of Bulk API 2.0 jobs once there are many.
+type stream struct {
+	r *run
+	c call
+
+	// from is the number of operations from which jobs are used; 0: never.
+	from     int64
+	maxRows  int64 // rows a job
+	size     int   // rows a Collections call
+	attempts int   // that the rows have behind them
+	complete bool
+	rematch  bool
+
+	// rest and job take over a batch, to be sent now or in a worker.
+	rest func(ctx context.Context, rows []*row) error
+	job  func(ctx context.Context, j *job) error
+
+	bulk    bool   // it has been decided for jobs
+	rows    []*row // undecided, or for the next Collections call
+	held    int    // bytes of rows
+	lookups []*row // of a job, to be looked up before they are written
+	builder *job
+	dropped bool // the run stopped with rows of it still planned
+}
+
+// add takes the next operation, which is valid only during the call.
+func (s *stream) add(ctx context.Context, op *planner.Operation) error {
+	if !s.bulk {
+		s.rows = append(s.rows, s.row(op.Clone()))
+		s.held += weight(op)
+		switch {
+		case s.from > 0 && (int64(len(s.rows)) >= s.from || s.held >= pendingBytes):
+			s.bulk = true
+			rows := s.rows
+			s.rows, s.held = nil, 0
+			for _, x := range rows {
+				if err := s.addBulk(ctx, x, true); err != nil {
+					return err
+				}
+			}
+		case s.from == 0 && (len(s.rows) >= s.size || s.held >= maxRequestBytes):
+			return s.flush(ctx)
+		}
+		return nil
+	}
+	return s.addBulk(ctx, s.row(op), false)
+}
+
+// row is a row with what the stream knows of it.
+func (s *stream) row(op *planner.Operation) *row {
+	x := s.r.newRow(op)
+	x.attempts = s.attempts
+	if s.complete {
+		x.complete, x.exists = true, false
+	}
+	if s.rematch {
+		x.id, x.rematch = "", true
+	}
+	return x
+}
+
+// weight is about how many bytes an operation takes.
+func weight(op *planner.Operation) int {
+	n := 200 + len(op.Match) + len(op.Assignments)*48
+	for i := range op.Assignments {
+		n += len(op.Assignments[i].Cell.Text)
+	}
+	return n
+}
+
+// addBulk puts a row into a job. owned says that the operation stays valid.
+func (s *stream) addBulk(ctx context.Context, x *row, owned bool) error {
+	// While rows wait for their lookups, all others wait behind them: a
+	// batch's numbers ascend.
+	if len(s.lookups) == 0 && !s.r.t.needsLookup(s.c, x) {
+		return s.write(ctx, x, owned)
+	}
+	if !owned {
+		x.op = x.op.Clone()
+	}
+	s.lookups = append(s.lookups, x)
+	if len(s.lookups) >= prepareRows {
+		return s.lookUp(ctx)
+	}
+	return nil
+}
+
+// needsLookup reports whether a row cannot be written before a query.
+func (t *Target) needsLookup(c call, x *row) bool {
+	switch c {
+	case callDelete:
+		return x.id == ""
+	case callUpdate:
+		if x.id == "" {
+			return true
+		}
+	case callUpsert:
+		if t.hasCreateOnly && !x.exists && !x.complete {
+			return true
+		}
+	}
+	for _, col := range t.columns {
+		if col.byQuery {
+			return true
+		}
+	}
+	return false
+}
+
+// lookUp prepares the rows that wait and writes them.
+func (s *stream) lookUp(ctx context.Context) error {
+	rows := s.lookups
+	s.lookups = nil
+	if len(rows) == 0 {
+		return nil
+	}
+	ready, done, err := s.r.t.prepare(ctx, s.c, rows)
+	if err != nil {
+		return err
+	}
+	if len(done) > 0 {
+		// Their outcome is known and nothing of them is sent.
+		batch, err := s.r.begin(ctx, destinations.Batch{API: apiREST, Step: s.c.String(), Seqs: seqsOf(nil, done)})
+		if err != nil {
+			return err
+		}
+		var out settled
+		for _, d := range done {
+			out.add(d.row.op, d.outcome)
+		}
+		if err := s.r.settle(ctx, batch.Number, out.ops, out.outcomes, true); err != nil {
+			return err
+		}
+	}
+	for _, x := range ready {
+		if err := s.write(ctx, x, true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// write puts a row's line into the job that is being built, beginning a new
+// one where it is full. What CSV cannot carry goes to Collections.
+func (s *stream) write(ctx context.Context, x *row, owned bool) error {
+	for {
+		if s.builder == nil {
+			j, err := s.r.newJob(s.c)
+			if err != nil {
+				return err
+			}
+			j.attempts, j.complete, j.maxRows = s.attempts, s.complete, s.maxRows
+			s.builder = j
+		}
+		fit, err := s.builder.add(x)
+		if err != nil {
+			return err
+		}
+		switch fit {
+		case fitted:
+			return nil
+		case unfit:
+			if !owned {
+				x.op = x.op.Clone()
+			}
+			s.rows = append(s.rows, x)
+			s.held += weight(x.op)
+			if len(s.rows) >= s.size || s.held >= maxRequestBytes {
+				return s.flush(ctx)
+			}
+			return nil
+		}
+		if err := s.seal(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// seal hands the job over.
+func (s *stream) seal(ctx context.Context) error {
+	j := s.builder
+	s.builder = nil
+	if j == nil {
+		return nil
+	}
+	if j.rows == 0 {
+		j.discard()
+		return nil
+	}
+	return s.job(ctx, j)
+}
+
+// flush hands over the rows for Collections, a call's worth at a time.
+func (s *stream) flush(ctx context.Context) error {
+	rows := s.rows
+	s.rows, s.held = nil, 0
+	for len(rows) > 0 {
+		n, bytes := 0, 0
+		for n < len(rows) && n < s.size && (n == 0 || bytes < maxRequestBytes) {
+			bytes += weight(rows[n].op)
+			n++
+		}
+		if s.r.stopping() {
+			s.drop()
+			return nil
+		}
+		if err := s.rest(ctx, rows[:n:n]); err != nil {
+			return err
+		}
+		rows = rows[n:]
+	}
+	return nil
+}
+
+// finish hands over what is left.
+func (s *stream) finish(ctx context.Context) error {
+	if s.r.stopping() {
+		if len(s.rows) > 0 || len(s.lookups) > 0 || s.builder != nil {
+			s.drop()
+		}
+		return nil
+	}
+	if err := s.lookUp(ctx); err != nil {
+		return err
+	}
+	if err := s.seal(ctx); err != nil {
+		return err
+	}
+	return s.flush(ctx)
+}
+
+// drop leaves rows to a later run.
+func (s *stream) drop() {
+	s.dropped = true
+	s.r.left.Store(true)
+}
+
+// discard drops what was not handed over; it stays planned.
+func (s *stream) discard() {
+	if s.builder != nil {
+		s.builder.discard()
+		s.builder = nil
+	}
+}
