@@ -53,7 +53,8 @@ const columnPrefix = "column "
 // every digit); times of day and JSON documents are strings, bytes are base64.
 //
 // Expressions are pure: now() is refused, and keys, values and toPairs go
-// through a map in the order of its keys.
+// through a map in the order of its keys. Their size and the list elements
+// that they create are bounded; the time of loops inside loops is not.
 type Expression struct {
 	program *vm.Program
 	names   []string
