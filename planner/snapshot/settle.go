@@ -1,0 +1,209 @@
+package snapshot
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"coho/planner"
+)
+
+// Settlement is what became of one operation. With none of Applied, Forget and
+// Failed the operation was skipped: it is settled and the snapshot stays as it is.
+type Settlement struct {
+	Op *planner.Operation
+
+	Applied bool // the destination acknowledged it
+	Forget  bool // the record is no more, so the row is dropped
+	Failed  bool // the destination refused it
+
+	ID      string // the record's Id, where one is known
+	Code    string // of a failure
+	Message string
+}
+
+// Settle records outcomes of a batch's operations in one synced write: the
+// snapshot's advance, the operations as settled, and with last the end of the
+// batch. The first outcome of an operation stands; later ones are passed over.
+//
+// A failed operation leaves the entry's fingerprint and record as they are and
+// notes what was refused. An applied archive ends the row's entry where the row
+// left the model, and records the key as done where the sync is in archive mode.
+func (s *Store) Settle(batch uint64, settlements []Settlement, last bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.plan == nil {
+		return fmt.Errorf("settle batch %d: %w", batch, errNoPlan)
+	}
+	if _, ok := s.open[batch]; !ok {
+		return fmt.Errorf("settle batch %d: it is not open", batch)
+	}
+	order := make([]int, len(settlements))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(x, y int) int { return cmp.Compare(settlements[x].Op.Seq, settlements[y].Op.Seq) })
+
+	w := settling{s: s, b: s.db.NewBatch()}
+	var seqs planner.Seqs
+	for _, i := range order {
+		st := &settlements[i]
+		if n := len(seqs); s.settled.Has(st.Op.Seq) || n > 0 && seqs[n-1].To > st.Op.Seq {
+			continue
+		}
+		if err := w.one(st); err != nil {
+			return s.wrap("settle a batch", errors.Join(err, w.b.Close()))
+		}
+		seqs = seqs.Append(st.Op.Seq)
+	}
+	err := w.b.Set(keyRows, count(s.rows+w.rows), nil)
+	if len(seqs) > 0 {
+		err = errors.Join(err, w.b.Set(numberKey(prefixSettled, s.sets), seqs.AppendBinary(nil), nil))
+	}
+	if last {
+		err = errors.Join(err, w.b.Delete(numberKey(prefixBatch, batch), nil))
+	}
+	if err != nil {
+		return s.wrap("settle a batch", err)
+	}
+	if err := s.commit("settle a batch", w.b, pebble.Sync); err != nil {
+		return err
+	}
+	s.rows += w.rows
+	if len(seqs) > 0 {
+		s.sets++
+		s.settled.Add(seqs)
+	}
+	if last {
+		delete(s.open, batch)
+	}
+	return nil
+}
+
+// settling is one Settle under way.
+type settling struct {
+	s          *Store
+	b          *pebble.Batch
+	rows       int64 // by how much the count of rows changes
+	key, value []byte
+}
+
+// one writes what a settlement changes.
+func (w *settling) one(st *Settlement) error {
+	op := st.Op
+	removed := op.Fingerprint == planner.Hash{} // the row left the model
+	done := op.Kind == planner.Archive && !removed
+	switch {
+	case st.Failed && (done || !st.Forget):
+		return w.refused(st, removed)
+	case st.Forget && !done, st.Applied && op.Kind == planner.Archive && removed:
+		return w.forget(op)
+	case st.Applied && op.Kind == planner.ClearFields:
+		// The row may come back as it was, and the record is not: no
+		// fingerprint, so that it is compared.
+		if op.Counted {
+			w.rows--
+		}
+		return w.record(st, planner.Entry{KeyHash: op.KeyHash, Acked: true, Gone: true})
+	case st.Applied, st.Forget:
+		if !op.Counted {
+			w.rows++
+		}
+		return w.record(st, planner.Entry{KeyHash: op.KeyHash, Fingerprint: op.Fingerprint, Acked: true})
+	}
+	return nil
+}
+
+// record writes an acknowledged entry with its record and owner.
+func (w *settling) record(st *Settlement, e planner.Entry) error {
+	op := st.Op
+	id := st.ID
+	if id == "" {
+		id = op.ID
+	}
+	w.value = appendRecordHead(w.value[:0], id, op.Key, op.Match)
+	for i := range op.Assignments {
+		a := &op.Assignments[i]
+		if a.Send == planner.OnCreate {
+			continue
+		}
+		if a.Field < 0 || a.Field >= len(w.s.columns) {
+			return fmt.Errorf("operation %d names field %d, which its plan does not have", op.Seq, a.Field)
+		}
+		w.value = appendField(w.value, w.s.columns[a.Field], a.Cell)
+	}
+	w.key = hashKey(w.key[:0], prefixRecord, op.KeyHash)
+	if err := w.b.Set(w.key, w.value, nil); err != nil {
+		return err
+	}
+	if err := w.entry(&e); err != nil {
+		return err
+	}
+	if id == "" || op.Kind == planner.Archive || w.s.identity != nil && w.s.identity.MatchIsKey {
+		return nil
+	}
+	if op.ID != "" && op.ID != id {
+		if err := w.disown(op.ID, op.KeyHash); err != nil {
+			return err
+		}
+	}
+	w.key = ownerKey(w.key[:0], id)
+	return w.b.Set(w.key, op.KeyHash[:], nil)
+}
+
+func (w *settling) entry(e *planner.Entry) error {
+	w.key = hashKey(w.key[:0], prefixEntry, e.KeyHash)
+	w.value = planner.AppendEntry(w.value[:0], e)
+	return w.b.Set(w.key, w.value, nil)
+}
+
+// forget drops a row.
+func (w *settling) forget(op *planner.Operation) error {
+	if op.Counted {
+		w.rows--
+	}
+	w.key = hashKey(w.key[:0], prefixEntry, op.KeyHash)
+	err := w.b.Delete(w.key, nil)
+	w.key[0] = prefixRecord
+	err = errors.Join(err, w.b.Delete(w.key, nil))
+	if op.ID != "" {
+		err = errors.Join(err, w.disown(op.ID, op.KeyHash))
+	}
+	return err
+}
+
+// disown drops the owner of a record if it is the row of this key.
+func (w *settling) disown(id string, key planner.Hash) error {
+	owner, ok, err := w.s.Owner(id)
+	if err != nil || !ok || owner != key {
+		return err
+	}
+	return w.b.Delete(ownerKey(nil, id), nil)
+}
+
+// refused notes a refusal. That of a row which left the model is not kept: the
+// removal is due again in any case.
+func (w *settling) refused(st *Settlement, removed bool) error {
+	if removed {
+		return nil
+	}
+	e := planner.Entry{KeyHash: st.Op.KeyHash}
+	old, err := w.s.get(hashKey(nil, prefixEntry, st.Op.KeyHash))
+	if err != nil {
+		return err
+	}
+	if old != nil {
+		if err := planner.DecodeEntry(old, &e); err != nil {
+			return fmt.Errorf("%w: entry %s", errDamaged, e.KeyHash)
+		}
+	}
+	times := uint32(1)
+	if e.Refused && e.RefusedPrint == st.Op.Fingerprint && e.RefusedCode == st.Code {
+		times = e.RefusedTimes + 1
+	}
+	e.Refused, e.RefusedPrint, e.RefusedTimes, e.RefusedSkips, e.RefusedCode = true, st.Op.Fingerprint, times, 0, st.Code
+	return w.entry(&e)
+}

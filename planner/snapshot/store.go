@@ -1,0 +1,402 @@
+package snapshot
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"coho/planner"
+)
+
+const (
+	format        = 1
+	pebbleFormat  = pebble.FormatWALSyncChunks
+	cacheBytes    = 8 << 20
+	memTableBytes = 8 << 20
+)
+
+// LockedError says that another process, or another part of this one, holds the
+// store.
+type LockedError struct{ Dir string }
+
+// Error implements error.
+func (e *LockedError) Error() string {
+	return fmt.Sprintf("the state in %s is held by another coho process; wait for it to end or ask it", e.Dir)
+}
+
+// VersionError says that a newer program wrote the store.
+type VersionError struct {
+	Dir  string
+	What string // which format, and its version
+}
+
+// Error implements error.
+func (e *VersionError) Error() string {
+	return fmt.Sprintf("the state in %s was written by a newer coho (%s); update coho, nothing was changed", e.Dir, e.What)
+}
+
+// CorruptError says that the store's bytes are not those that were written.
+type CorruptError struct {
+	Dir string
+	Err error
+}
+
+// Error implements error.
+func (e *CorruptError) Error() string {
+	return fmt.Sprintf("the state in %s fails its checks and was not read any further: bring it back from a backup or an export (coho snapshot import), or start over with coho snapshot reset: %v", e.Dir, e.Err)
+}
+
+// Unwrap returns what Pebble said.
+func (e *CorruptError) Unwrap() error { return e.Err }
+
+// Store is an open snapshot. It is safe for use by several goroutines.
+type Store struct {
+	dir  string
+	db   *pebble.DB
+	lock *pebble.Lock
+	log  *logger
+
+	mu       sync.Mutex // guards all below, and the order of writes
+	rows     int64
+	names    []string       // of fields, by number
+	numbers  map[string]int // of fields, by name
+	plan     *PlanRef
+	columns  []int // the numbers of plan.Fields
+	settled  planner.SettledSet
+	sets     uint64 // number of the next settled set
+	batches  uint64 // number of the last batch
+	open     map[uint64]struct{}
+	applied  int64 // notes of the plan that are in the store
+	identity *Identity
+}
+
+var _ planner.Snapshot = (*Store)(nil)
+
+// Open opens the store in dir and makes it if it is not there. Its errors are
+// *LockedError, *VersionError, *CorruptError, or the file system's.
+func Open(dir string) (*Store, error) { return OpenFS(dir, vfs.Default) }
+
+// OpenFS opens a store in a file system of the caller's choosing, as tests of
+// crashes do.
+func OpenFS(dir string, fs vfs.FS) (*Store, error) {
+	if err := fs.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("open the state: %w", err)
+	}
+	if err := checkPebbleFormat(dir, fs); err != nil {
+		return nil, err
+	}
+	lock, err := pebble.LockDirectory(dir, fs)
+	if err != nil {
+		if isLocked(err) {
+			return nil, &LockedError{Dir: dir}
+		}
+		return nil, fmt.Errorf("open the state: lock %s: %w", dir, err)
+	}
+	s := &Store{dir: dir, lock: lock, log: newLogger(), numbers: map[string]int{}, open: map[uint64]struct{}{}}
+	opts := &pebble.Options{
+		FS: fs, Lock: lock, Logger: s.log, LoggerAndTracer: nil,
+		CacheSize: cacheBytes, MemTableSize: memTableBytes, MaxOpenFiles: 256,
+		FormatMajorVersion: pebbleFormat,
+	}
+	for i := range opts.Levels {
+		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+		opts.Levels[i].BlockSize = 16 << 10
+	}
+	if s.db, err = pebble.Open(dir, opts); err != nil {
+		return nil, errors.Join(s.wrap("open the state", err), lock.Close())
+	}
+	if err := s.load(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// isLocked tells a lock that is held from one that cannot be taken. Pebble has
+// no error of its own for a lock held by this process.
+func isLocked(err error) bool {
+	var file *os.PathError
+	if errors.As(err, &file) {
+		return false // the lock file itself cannot be made
+	}
+	return errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EACCES) ||
+		strings.Contains(err.Error(), "lock held by current process")
+}
+
+// checkPebbleFormat looks at Pebble's format marker, a file whose name ends in the
+// version, before Pebble does: Pebble has no error of its own for a newer one.
+func checkPebbleFormat(dir string, fs vfs.FS) error {
+	files, err := fs.List(dir)
+	if err != nil {
+		return fmt.Errorf("open the state: %w", err)
+	}
+	for _, name := range files {
+		rest, ok := strings.CutPrefix(name, "marker.format-version.")
+		if !ok {
+			continue
+		}
+		_, version, _ := strings.Cut(rest, ".")
+		if v, err := strconv.ParseUint(version, 10, 64); err == nil && v > uint64(pebble.FormatNewest) {
+			return &VersionError{Dir: dir, What: "Pebble format " + strconv.FormatUint(v, 10)}
+		}
+	}
+	return nil
+}
+
+// Close waits for the store's own work and releases it. After an error of the
+// disk that Pebble cannot go on from, the store stays open until the process
+// ends, and Close returns that error.
+func (s *Store) Close() error {
+	if err := s.log.failure(); err != nil {
+		return s.wrap("close the state", err)
+	}
+	return errors.Join(s.wrap("close the state", s.db.Close()), s.lock.Close())
+}
+
+// wrap says what was being done, and makes damage known as such.
+func (s *Store) wrap(doing string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case pebble.IsCorruptionError(err), errors.Is(err, errDamaged):
+		return &CorruptError{Dir: s.dir, Err: err}
+	case errors.Is(err, syscall.ENOSPC):
+		return fmt.Errorf("%s in %s: the disk is full; free some space and run again: %w", doing, s.dir, err)
+	}
+	return fmt.Errorf("%s in %s: %w", doing, s.dir, err)
+}
+
+// commit applies a batch durably. It does not outlast a failure that would leave
+// Pebble waiting for ever.
+func (s *Store) commit(doing string, b *pebble.Batch, how *pebble.WriteOptions) error {
+	if err := s.log.failure(); err != nil {
+		return s.wrap(doing, err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.db.Apply(b, how) }()
+	select {
+	case err := <-done:
+		if failed := s.log.failure(); failed != nil {
+			return s.wrap(doing, failed)
+		}
+		return s.wrap(doing, errors.Join(err, b.Close()))
+	case <-s.log.failed:
+		return s.wrap(doing, s.log.failure())
+	}
+}
+
+// logger takes Pebble's messages. Only the first fatal one is kept.
+type logger struct {
+	failed chan struct{} // closed by the first fatal message
+	once   sync.Once
+	err    error // set before failed is closed
+}
+
+func newLogger() *logger { return &logger{failed: make(chan struct{})} }
+
+// Infof drops a message.
+func (l *logger) Infof(string, ...any) {}
+
+// Errorf drops a message: the error it is about comes back from the call.
+func (l *logger) Errorf(string, ...any) {}
+
+// Fatalf keeps the error. Pebble expects it not to return: what it would do next
+// rests on a write that did not happen. A commit does return, to the caller that
+// waits for it; background work stops here.
+func (l *logger) Fatalf(format string, args ...any) {
+	err := fmt.Errorf(format, args...)
+	for _, a := range args {
+		if cause, ok := a.(error); ok {
+			err = fmt.Errorf("%s: %w", strings.SplitN(format, ":", 2)[0], cause)
+		}
+	}
+	l.once.Do(func() {
+		l.err = err
+		close(l.failed)
+	})
+	if !strings.HasPrefix(format, "pebble: fatal commit error") {
+		select {}
+	}
+}
+
+func (l *logger) failure() error {
+	select {
+	case <-l.failed:
+		return l.err
+	default:
+		return nil
+	}
+}
+
+// get reads a value into memory of its own; nil where there is none.
+func (s *Store) get(key []byte) ([]byte, error) {
+	v, closer, err := s.db.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return append([]byte{}, v...), closer.Close()
+}
+
+func (s *Store) getJSON(key []byte, into any) (bool, error) {
+	v, err := s.get(key)
+	if err != nil || v == nil {
+		return false, err
+	}
+	if err := json.Unmarshal(v, into); err != nil {
+		return false, fmt.Errorf("%w: %s", errDamaged, key)
+	}
+	return true, nil
+}
+
+// getCount reads a number; 0 where there is none.
+func (s *Store) getCount(key []byte) (uint64, error) {
+	v, err := s.get(key)
+	if err != nil || v == nil {
+		return 0, err
+	}
+	if len(v) != 8 {
+		return 0, fmt.Errorf("%w: %s", errDamaged, key)
+	}
+	return binary.BigEndian.Uint64(v), nil
+}
+
+// load reads what is kept in memory, and writes the format into a new store.
+func (s *Store) load() error {
+	v, err := s.get(keyFormat)
+	if err != nil {
+		return s.wrap("open the state", err)
+	}
+	switch {
+	case v == nil:
+		b := s.db.NewBatch()
+		err := b.Set(keyFormat, []byte{format}, nil)
+		if err = errors.Join(err, s.commit("make the state", b, pebble.Sync)); err != nil {
+			return err
+		}
+	case len(v) != 1:
+		return s.wrap("open the state", errDamaged)
+	case v[0] > format:
+		return &VersionError{Dir: s.dir, What: "format " + strconv.Itoa(int(v[0]))}
+	}
+	importing, err := s.get(keyImporting)
+	if err == nil && importing != nil {
+		err = s.Reset()
+	}
+	if err != nil {
+		return s.wrap("open the state", err)
+	}
+	return s.wrap("open the state", s.loadMeta())
+}
+
+func (s *Store) loadMeta() error {
+	rows, err := s.getCount(keyRows)
+	if err != nil {
+		return err
+	}
+	s.rows = int64(rows)
+	if s.batches, err = s.getCount(keyBatches); err != nil {
+		return err
+	}
+	applied, err := s.getCount(keyNotes)
+	if err != nil {
+		return err
+	}
+	s.applied = int64(applied)
+	var names []string
+	if _, err := s.getJSON(keyFields, &names); err != nil {
+		return err
+	}
+	s.setNames(names)
+	var id Identity
+	if ok, err := s.getJSON(keyIdentity, &id); err != nil {
+		return err
+	} else if ok {
+		s.identity = &id
+	}
+	var plan PlanRef
+	if ok, err := s.getJSON(keyPlan, &plan); err != nil {
+		return err
+	} else if ok {
+		if s.columns, err = s.columnsOf(plan.Fields); err != nil {
+			return err
+		}
+		s.plan = &plan
+	}
+	if err := s.each(prefixSettled, func(key, value []byte) error {
+		seqs, rest, err := planner.DecodeSeqs(value)
+		if err != nil || len(rest) != 0 || len(key) != 9 {
+			return errDamaged
+		}
+		s.settled.Add(seqs)
+		s.sets = binary.BigEndian.Uint64(key[1:]) + 1
+		return nil
+	}); err != nil {
+		return err
+	}
+	return s.each(prefixBatch, func(key, _ []byte) error {
+		if len(key) != 9 {
+			return errDamaged
+		}
+		s.open[binary.BigEndian.Uint64(key[1:])] = struct{}{}
+		return nil
+	})
+}
+
+func (s *Store) setNames(names []string) {
+	s.names = names
+	clear(s.numbers)
+	for i, n := range names {
+		s.numbers[n] = i
+	}
+}
+
+// columnsOf finds the numbers of fields that are in the list already.
+func (s *Store) columnsOf(fields []string) ([]int, error) {
+	out := make([]int, len(fields))
+	for i, f := range fields {
+		n, ok := s.numbers[f]
+		if !ok {
+			return nil, fmt.Errorf("%w: the active plan has a field without a number", errDamaged)
+		}
+		out[i] = n
+	}
+	return out, nil
+}
+
+// each calls f for every key with a letter.
+func (s *Store) each(prefix byte, f func(key, value []byte) error) (err error) {
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{prefix}, UpperBound: []byte{prefix + 1}})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	for ok := it.First(); ok; ok = it.Next() {
+		value, err := it.ValueAndErr()
+		if err != nil {
+			return err
+		}
+		if err := f(it.Key(), value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Rows implements planner.Snapshot.
+func (s *Store) Rows() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rows
+}
