@@ -1,0 +1,167 @@
+package main
+
+import (
+	"fmt"
+	"sort"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"coho/destinations/salesforce/api"
+	"coho/engine"
+)
+
+func (c *cli) runsCommand() *cobra.Command {
+	var sync string
+	var max int
+	cmd := &cobra.Command{
+		Use:   "runs",
+		Short: "List runs; show one, its errors",
+		Args:  usageArgs(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			w, err := c.wire()
+			if err != nil {
+				return err
+			}
+			defer w.close()
+			runs, err := w.engine.History().List(sync, max)
+			if err != nil {
+				return err
+			}
+			if c.json {
+				for _, r := range runs {
+					c.printJSON(r)
+				}
+				return nil
+			}
+			tw := tabwriter.NewWriter(c.stdout, 0, 4, 2, ' ', 0)
+			fmt.Fprintln(tw, "RUN\tSYNC\tSTATUS\tTOOK\tROWS\tOPERATIONS\tFAILED\tREJECTED\tAPI CALLS")
+			for _, r := range runs {
+				fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.ID, r.Sync, r.Status, took(r), comma(r.Rows.Read), comma(r.Operations.Total()), comma(r.Outcomes.Failed), comma(r.Rows.Rejected), comma(r.API.Calls))
+			}
+			return tw.Flush()
+		},
+	}
+	cmd.Flags().StringVar(&sync, "sync", "", "runs of this sync only")
+	cmd.Flags().IntVar(&max, "max", 20, "how many, newest first; 0: all")
+	cmd.AddCommand(c.runsShowCommand(), c.runsErrorsCommand())
+	return cmd
+}
+
+func (c *cli) runsShowCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "show ID",
+		Short: "Show a run (ID: a run's, or a sync's name for its last run)",
+		Args:  usageArgs(cobra.ExactArgs(1)),
+		RunE: func(_ *cobra.Command, args []string) error {
+			w, err := c.wire()
+			if err != nil {
+				return err
+			}
+			defer w.close()
+			r, err := w.engine.History().Get(args[0])
+			if err != nil {
+				return err
+			}
+			c.showRun(r)
+			return nil
+		},
+	}
+}
+
+func (c *cli) runsErrorsCommand() *cobra.Command {
+	var max int
+	cmd := &cobra.Command{
+		Use:   "errors ID",
+		Short: "Show a run's failed and rejected rows (ID: a run's, or a sync's name for its last run)",
+		Args:  usageArgs(cobra.ExactArgs(1)),
+		RunE: func(_ *cobra.Command, args []string) error {
+			w, err := c.wire()
+			if err != nil {
+				return err
+			}
+			defer w.close()
+			r, err := w.engine.History().Get(args[0])
+			if err != nil {
+				return err
+			}
+			if c.json {
+				return w.engine.History().Errors(r.ID, func(e *engine.RowError) bool {
+					c.printJSON(e)
+					return true
+				})
+			}
+			return c.showErrors(w, r, max)
+		},
+	}
+	cmd.Flags().IntVar(&max, "max", 10, "how many rows of each code; 0: all")
+	return cmd
+}
+
+// showErrors prints a run's row errors grouped by code, each group with what
+// to do about it. Rows past max of a code are counted, not held.
+func (c *cli) showErrors(w *wired, r *engine.Run, max int) error {
+	groups := map[string][]*engine.RowError{}
+	counts := map[string]int64{}
+	err := w.engine.History().Errors(r.ID, func(e *engine.RowError) bool {
+		counts[e.Code]++
+		if max == 0 || len(groups[e.Code]) < max {
+			groups[e.Code] = append(groups[e.Code], e)
+		}
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	if len(counts) == 0 {
+		_, err := fmt.Fprintf(c.stdout, "run %s of sync %s has no row errors\n", r.ID, r.Sync)
+		return err
+	}
+	codes := make([]string, 0, len(counts))
+	for code := range counts {
+		codes = append(codes, code)
+	}
+	sort.Slice(codes, func(i, j int) bool {
+		if counts[codes[i]] != counts[codes[j]] {
+			return counts[codes[i]] > counts[codes[j]]
+		}
+		return codes[i] < codes[j]
+	})
+	for _, code := range codes {
+		fmt.Fprintf(c.stdout, "%s: %s\n", code, plural(counts[code], "row"))
+		if hint := explain(code); hint != "" {
+			fmt.Fprintf(c.stdout, "  %s\n", hint)
+		}
+		for _, e := range groups[code] {
+			line := fmt.Sprintf("  %s  %s: %s", keyText(e.Key), e.Operation, oneLine(e.Message))
+			if len(e.Fields) > 0 {
+				line += " [" + strings.Join(e.Fields, ", ") + "]"
+			}
+			fmt.Fprintln(c.stdout, line)
+		}
+		if more := counts[code] - int64(len(groups[code])); more > 0 {
+			fmt.Fprintf(c.stdout, "  and %s more; --max 0 or --json shows all\n", comma(more))
+		}
+	}
+	return nil
+}
+
+// explain says in a sentence what to do about a code: coho's own, or the org's.
+func explain(code string) string {
+	switch code {
+	case "NULL_PRIMARY_KEY":
+		return "The primary key is null; leave such rows out of the model's query, or fill the key."
+	case "DUPLICATE_PRIMARY_KEY":
+		return "Several rows of the model share a primary key, so none was sent; make the query return one row a key."
+	case "DUPLICATE_MATCH_VALUE":
+		return "Several rows would write the same record, so none was sent; make the match column unique."
+	case "NULL_MATCH_VALUE":
+		return "The match column is null, so the row's record cannot be found; leave such rows out, or fill the column."
+	case "INVALID_VALUE":
+		return "The field cannot take the value; change the query or map the field through an expression."
+	case "EXPRESSION_FAILED":
+		return "The mapping's expression failed on this row; make it deal with such values."
+	}
+	return api.Explain(code)
+}

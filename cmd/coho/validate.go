@@ -1,0 +1,84 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"coho/engine"
+	"coho/engine/config"
+)
+
+func (c *cli) validateCommand() *cobra.Command {
+	var offline bool
+	cmd := &cobra.Command{
+		Use:   "validate [SYNC...]",
+		Short: "Check the config, then check it against the live warehouse and org",
+		Long: `Check the config, then check each sync against the live warehouse and org:
+every column, field, type, permission and external id. All mistakes are shown
+at once, each with file, line and column.
+
+` + exitCodeHelp,
+		ValidArgsFunction: c.completeSyncs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := config.Load(c.configPath, c.env)
+			if err != nil {
+				return err
+			}
+			w, err := c.wireConfig(cfg)
+			if err != nil {
+				return err
+			}
+			defer w.close()
+			names := args
+			if len(names) == 0 {
+				names = cfg.SyncNames()
+			}
+			if offline {
+				for _, n := range names {
+					if _, err := w.engine.Sync(n); err != nil {
+						return err
+					}
+				}
+				if c.json {
+					for _, n := range names {
+						c.printJSON(engine.Checked{Sync: n, Problems: []string{}, Warnings: []string{}})
+					}
+					return nil
+				}
+				_, err := fmt.Fprintf(c.stdout, "%s is well formed: %d syncs (warehouse and org were not asked)\n", c.configPath, len(names))
+				return err
+			}
+			checked, err := w.engine.Validate(cmd.Context(), names)
+			if err != nil {
+				return err
+			}
+			var failed error
+			bad := 0
+			for _, ch := range checked {
+				if len(ch.Problems) > 0 {
+					bad++
+				}
+				if ch.Err != nil {
+					failed = ch.Err
+				}
+				if c.json {
+					c.printJSON(ch)
+					continue
+				}
+				showChecked(c.stdout, ch)
+			}
+			switch {
+			case bad == 0:
+				return nil
+			case failed != nil:
+				c.reported = true
+				return failed
+			}
+			c.reported = true
+			return &flagError{fmt.Errorf("%d syncs have problems", bad)}
+		},
+	}
+	cmd.Flags().BoolVar(&offline, "offline", false, "check the files only")
+	return cmd
+}

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sort"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"coho/destinations"
+	"coho/destinations/salesforce"
+	"coho/destinations/salesforce/api"
+	"coho/engine"
+	"coho/engine/config"
+	"coho/sources"
+	"coho/sources/duckdb"
+	"coho/sources/postgres"
+)
+
+// wired is a config made into an engine: the one place that names concrete
+// sources and destinations.
+type wired struct {
+	config *config.Config
+	engine *engine.Engine
+	log    *slog.Logger
+	stderr func(error)
+	usages []*engine.Usage
+}
+
+func (c *cli) wire() (*wired, error) {
+	cfg, err := config.Load(c.configPath, c.env)
+	if err != nil {
+		return nil, err
+	}
+	return c.wireConfig(cfg)
+}
+
+func (c *cli) wireConfig(cfg *config.Config) (*wired, error) {
+	w := &wired{config: cfg, log: c.logger()}
+	w.stderr = func(err error) { fmt.Fprintln(c.stderr, "coho: "+err.Error()) }
+	e, err := engine.New(engine.Options{
+		StateDir: cfg.StateDir, Syncs: cfg.Syncs, SyncOrder: cfg.SyncNames(), Sequences: cfg.Sequences,
+		OpenSource: w.openSource, OpenDestination: w.openDestination, Logger: w.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	w.engine = e
+	return w, nil
+}
+
+// close closes the engine and writes the API usage out; what goes wrong then
+// is said, and changes nothing of what the command did.
+func (w *wired) close() {
+	errs := []error{w.engine.Close()}
+	for _, u := range w.usages {
+		errs = append(errs, u.Close())
+	}
+	if err := errors.Join(errs...); err != nil {
+		w.stderr(err)
+	}
+}
+
+func (w *wired) openSource(name string) (sources.Source, error) {
+	s, ok := w.config.Sources[name]
+	if !ok {
+		return nil, fmt.Errorf("no source is named %q", name)
+	}
+	switch {
+	case s.Postgres != nil:
+		return postgres.Open(postgres.Options{DSN: s.Postgres.DSN, StatementTimeout: s.Postgres.StatementTimeout, ApplicationName: "coho", Logger: w.log})
+	case s.DuckDB != nil:
+		return duckdb.Open(duckdb.Options{Path: s.DuckDB.Path, Dir: s.DuckDB.Dir, Logger: w.log})
+	}
+	return nil, fmt.Errorf("source type %q is not known", s.Type)
+}
+
+func (w *wired) openDestination(name string) (destinations.Destination, error) {
+	client, err := w.client(name)
+	if err != nil {
+		return nil, err
+	}
+	return salesforce.New(client, salesforce.Options{Logger: w.log}), nil
+}
+
+// client returns the API client of a destination.
+func (w *wired) client(name string) (*api.Client, error) {
+	d, ok := w.config.Destinations[name]
+	if !ok || d.Salesforce == nil {
+		return nil, fmt.Errorf("no destination is named %q", name)
+	}
+	usage, err := engine.OpenUsage(w.config.StateDir, name, time.Now)
+	if err != nil {
+		return nil, err
+	}
+	w.usages = append(w.usages, usage)
+	s := d.Salesforce
+	return api.New(api.Config{
+		Domain: s.Domain, Auth: s.Auth, ClientID: s.ClientID, ClientSecret: s.ClientSecret,
+		Username: s.Username, PrivateKeyPEM: s.PrivateKey, RefreshToken: s.RefreshToken,
+		APIVersion: s.APIVersion, DailyCalls: s.DailyAPICalls, EnforceLimits: s.EnforceAPILimits,
+		UsedToday: usage.Used, UserAgent: "coho/" + version(),
+		OnCall: func(call api.Call) {
+			if err := usage.Add(); err != nil {
+				w.log.Warn("the API usage could not be written", "error", err)
+			}
+			w.log.Debug("api call", "method", call.Method, "path", call.Path, "status", call.Status, "duration", call.Duration)
+		},
+	})
+}
+
+// destinationName picks the destination a look into the org is meant for: the
+// one named, or the only one there is.
+func (w *wired) destinationName(named string) (string, error) {
+	var names []string
+	for n := range w.config.Destinations {
+		names = append(names, n)
+	}
+	sort.Strings(names)
+	switch {
+	case named != "":
+		if _, ok := w.config.Destinations[named]; !ok {
+			return "", &flagError{fmt.Errorf("no destination is named %q; there is %v", named, names)}
+		}
+		return named, nil
+	case len(names) == 1:
+		return names[0], nil
+	case len(names) == 0:
+		return "", &flagError{errors.New("the config has no destination")}
+	}
+	return "", &flagError{fmt.Errorf("the config has several destinations; name one with --destination: %v", names)}
+}
+
+// completeSyncs completes sync names for the shell.
+func (c *cli) completeSyncs(_ *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	cfg, err := config.Load(c.configPath, c.env)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return cfg.SyncNames(), cobra.ShellCompDirectiveNoFileComp
+}

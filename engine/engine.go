@@ -1,0 +1,321 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sort"
+	"sync"
+	"time"
+
+	"coho/destinations"
+	"coho/models"
+	"coho/planner/snapshot"
+	"coho/sources"
+)
+
+// Options is what an engine works with. The maps and functions are read, never
+// changed.
+type Options struct {
+	// StateDir is the state directory; it is made when it does not exist.
+	StateDir string
+
+	Syncs     map[string]*models.Sync
+	SyncOrder []string // names in the config's order
+	Sequences map[string]models.Sequence
+
+	// OpenSource and OpenDestination connect to what the config names. Each
+	// name is opened once, on first use, and closed by Close.
+	OpenSource      func(name string) (sources.Source, error)
+	OpenDestination func(name string) (destinations.Destination, error)
+
+	Logger *slog.Logger
+	Now    func() time.Time
+
+	// KeepRuns is how many run records are kept; 0: 1,000.
+	KeepRuns int
+}
+
+// Engine runs syncs. It is safe for use by several goroutines.
+type Engine struct {
+	o       Options
+	history *History
+
+	lockMu sync.Mutex // guards unlock
+	unlock func() error
+
+	mu           sync.Mutex // guards the maps below
+	sources      map[string]sources.Source
+	destinations map[string]destinations.Destination
+	running      map[string]bool
+}
+
+// New returns an engine over a state directory without touching it yet: what
+// only reads the history needs no lock.
+func New(o Options) (*Engine, error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.KeepRuns == 0 {
+		o.KeepRuns = 1000
+	}
+	if o.StateDir == "" {
+		return nil, errors.New("no state directory given")
+	}
+	return &Engine{
+		o:            o,
+		history:      OpenHistory(filepath.Join(o.StateDir, "runs"), o.KeepRuns),
+		sources:      map[string]sources.Source{},
+		destinations: map[string]destinations.Destination{},
+		running:      map[string]bool{},
+	}, nil
+}
+
+// History returns the record of runs. Reading it needs no lock.
+func (e *Engine) History() *History { return e.history }
+
+// Lock makes the state directory this process's own until Close. purpose is
+// shown to whoever else wants it. It returns a *LockedError where another
+// process holds it, and a *StateVersionError where a newer coho wrote it. Runs
+// that a dead process left unfinished are marked so.
+func (e *Engine) Lock(purpose string) error {
+	e.lockMu.Lock()
+	defer e.lockMu.Unlock()
+	if e.unlock != nil {
+		return nil
+	}
+	unlock, err := lockState(e.o.StateDir, purpose)
+	if err != nil {
+		return err
+	}
+	e.unlock = unlock
+	return e.history.closeInterrupted(e.o.Now())
+}
+
+// Close closes sources and destinations and gives up the lock.
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var errs []error
+	for name, s := range e.sources {
+		if err := s.Close(); err != nil {
+			errs = append(errs, fmt.Errorf("close source %s: %w", name, err))
+		}
+	}
+	for name, d := range e.destinations {
+		if err := d.Close(); err != nil {
+			errs = append(errs, fmt.Errorf("close destination %s: %w", name, err))
+		}
+	}
+	clear(e.sources)
+	clear(e.destinations)
+	e.lockMu.Lock()
+	defer e.lockMu.Unlock()
+	if e.unlock != nil {
+		errs = append(errs, e.unlock())
+		e.unlock = nil
+	}
+	return errors.Join(errs...)
+}
+
+// Sync returns a sync by name, or a *UsageError that names the nearest one.
+func (e *Engine) Sync(name string) (*models.Sync, error) {
+	if s, ok := e.o.Syncs[name]; ok {
+		return s, nil
+	}
+	return nil, usagef("no sync is named %q%s", name, suggest(name, e.o.SyncOrder))
+}
+
+// Sequence returns a sequence by name, or a *UsageError that names the nearest.
+func (e *Engine) Sequence(name string) (models.Sequence, error) {
+	if s, ok := e.o.Sequences[name]; ok {
+		return s, nil
+	}
+	var names []string
+	for n := range e.o.Sequences {
+		names = append(names, n)
+	}
+	sort.Strings(names)
+	return models.Sequence{}, usagef("no sequence is named %q%s", name, suggest(name, names))
+}
+
+func (e *Engine) source(name string) (sources.Source, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if s, ok := e.sources[name]; ok {
+		return s, nil
+	}
+	s, err := e.o.OpenSource(name)
+	if err != nil {
+		return nil, fmt.Errorf("source %s: %w", name, err)
+	}
+	e.sources[name] = s
+	return s, nil
+}
+
+func (e *Engine) destination(name string) (destinations.Destination, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if d, ok := e.destinations[name]; ok {
+		return d, nil
+	}
+	d, err := e.o.OpenDestination(name)
+	if err != nil {
+		return nil, fmt.Errorf("destination %s: %w", name, err)
+	}
+	e.destinations[name] = d
+	return d, nil
+}
+
+// claim makes sure that a sync is not run twice at once within this process;
+// the lock does the same between processes.
+func (e *Engine) claim(name string) (release func(), err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.running[name] {
+		return nil, &LockedError{Sync: name}
+	}
+	e.running[name] = true
+	return func() {
+		e.mu.Lock()
+		delete(e.running, name)
+		e.mu.Unlock()
+	}, nil
+}
+
+func (e *Engine) syncDir(name string) string {
+	return filepath.Join(e.o.StateDir, "syncs", name)
+}
+
+// openStore opens a sync's snapshot store and clears away the plan
+// directories of runs that never got as far as applying their plan.
+func (e *Engine) openStore(name string) (*snapshot.Store, error) {
+	dir := e.syncDir(name)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the state of sync %s: %w", name, err)
+	}
+	store, err := snapshot.Open(filepath.Join(dir, "store"))
+	if err != nil {
+		return nil, fmt.Errorf("open the snapshot of sync %s: %w", name, err)
+	}
+	active := ""
+	if ref, ok, err := store.ActivePlan(); err != nil {
+		return nil, errors.Join(fmt.Errorf("read the active plan of sync %s: %w", name, err), store.Close())
+	} else if ok {
+		active = ref.Dir
+	}
+	left, err := filepath.Glob(filepath.Join(dir, "plan-*"))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("list plans of sync %s: %w", name, err), store.Close())
+	}
+	for _, p := range left {
+		if filepath.Base(p) != active {
+			if err := os.RemoveAll(p); err != nil {
+				return nil, errors.Join(fmt.Errorf("remove an abandoned plan: %w", err), store.Close())
+			}
+		}
+	}
+	return store, nil
+}
+
+// prepared is a sync checked against its warehouse and its org.
+type prepared struct {
+	sync    *models.Sync
+	schema  models.Schema
+	mapping *models.Mapping
+	target  destinations.Target
+	org     string
+}
+
+// prepare checks a sync against the warehouse and the org, collecting what is
+// wrong on both sides before it gives up.
+func (e *Engine) prepare(ctx context.Context, s *models.Sync) (*prepared, error) {
+	src, err := e.source(s.Model.Source)
+	if err != nil {
+		return nil, err
+	}
+	schema, err := src.Describe(ctx, s.Model)
+	if err != nil {
+		return nil, fmt.Errorf("model %s: %w", s.Model.Name, err)
+	}
+	cols := schema.Columns()
+	var problems destinations.Problems
+	problems = append(problems, checkColumns(s, cols)...)
+	mapping, err := models.CompileMapping(s, cols)
+	if err != nil {
+		var me models.MappingErrors
+		if !errors.As(err, &me) {
+			return nil, fmt.Errorf("sync %s: %w", s.Name, err)
+		}
+		for _, m := range me {
+			problems = append(problems, destinations.Problem{Pos: m.Pos, Field: m.Field, Message: m.Message})
+		}
+	}
+	dest, err := e.destination(s.Destination)
+	if err != nil {
+		return nil, err
+	}
+	target, err := dest.Open(ctx, s, cols)
+	if err != nil {
+		var ps destinations.Problems
+		if !errors.As(err, &ps) {
+			return nil, fmt.Errorf("destination %s: %w", s.Destination, err)
+		}
+		problems = append(problems, ps...)
+	}
+	if len(problems) > 0 {
+		return nil, &InvalidSyncError{Sync: s.Name, Problems: problems}
+	}
+	org, err := dest.Org(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("destination %s: %w", s.Destination, err)
+	}
+	return &prepared{sync: s, schema: schema, mapping: mapping, target: target, org: org}, nil
+}
+
+// checkColumns looks for the key and match columns in the query's result, and
+// for column names that it has twice.
+func checkColumns(s *models.Sync, cols []models.Column) destinations.Problems {
+	var ps destinations.Problems
+	count := map[string]int{}
+	names := make([]string, 0, len(cols))
+	for _, c := range cols {
+		count[c.Name]++
+		names = append(names, c.Name)
+	}
+	need := func(name, what string) {
+		switch {
+		case count[name] == 0:
+			ps = append(ps, destinations.Problem{Pos: s.Pos, Message: fmt.Sprintf("sync %s: the query of model %s has no column %q, which is %s%s", s.Name, s.Model.Name, name, what, suggest(name, names))})
+		case count[name] > 1:
+			ps = append(ps, destinations.Problem{Pos: s.Pos, Message: fmt.Sprintf("sync %s: the query of model %s has %d columns named %q; give each its own name with AS", s.Name, s.Model.Name, count[name], name)})
+		}
+	}
+	for _, k := range s.Model.PrimaryKey {
+		need(k, "in its primary_key")
+	}
+	if m := s.Match.Column; m != "" && !contains(s.Model.PrimaryKey, m) {
+		need(m, "the match column")
+	}
+	for _, f := range s.Fields {
+		if f.Column != "" && count[f.Column] > 1 && !contains(s.Model.PrimaryKey, f.Column) {
+			need(f.Column, "mapped")
+		}
+	}
+	return ps
+}
+
+func contains(list []string, s string) bool {
+	for _, l := range list {
+		if l == s {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,106 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+
+	"coho/destinations"
+	"coho/planner"
+	"coho/planner/snapshot"
+)
+
+// planView gives the destination the plan's operations that the snapshot's
+// journal has not settled.
+type planView struct {
+	plan  *planner.Plan
+	store *snapshot.Store
+}
+
+func (v planView) Passes() int { return v.plan.Passes() }
+
+func (v planView) Operations(pass int) (destinations.Operations, error) {
+	settled, err := v.store.Settled()
+	if err != nil {
+		return nil, err
+	}
+	return v.plan.Operations(pass, settled)
+}
+
+func (v planView) Read(seqs planner.Seqs) (destinations.Operations, error) {
+	return v.plan.Read(seqs)
+}
+
+// journal is the destination's journal over the snapshot store. Row errors are
+// on disk before the store forgets that the row was in flight.
+type journal struct {
+	store      *snapshot.Store
+	rec        *recorder
+	keyColumns []string
+	progress   *Progress
+}
+
+func (j *journal) Begin(_ context.Context, b destinations.Batch) (uint64, error) {
+	n, err := j.store.Begin(toStore(b))
+	if err != nil {
+		return 0, fmt.Errorf("journal a batch: %w", err)
+	}
+	return n, nil
+}
+
+func (j *journal) Update(_ context.Context, b destinations.Batch) error {
+	if err := j.store.UpdateBatch(toStore(b)); err != nil {
+		return fmt.Errorf("journal batch %d: %w", b.Number, err)
+	}
+	return nil
+}
+
+func (j *journal) Open() ([]destinations.Batch, error) {
+	open, err := j.store.OpenBatches()
+	if err != nil {
+		return nil, fmt.Errorf("read the journal: %w", err)
+	}
+	out := make([]destinations.Batch, len(open))
+	for i, b := range open {
+		out[i] = destinations.Batch{Number: b.Number, API: b.API, Step: b.Step, Handle: b.Handle, Seqs: b.Seqs}
+	}
+	return out, nil
+}
+
+func toStore(b destinations.Batch) snapshot.Batch {
+	return snapshot.Batch{Number: b.Number, API: b.API, Step: b.Step, Handle: b.Handle, Seqs: b.Seqs}
+}
+
+func (j *journal) Settle(_ context.Context, batch uint64, ops []*planner.Operation, outcomes []destinations.Outcome, last bool) error {
+	if len(ops) != len(outcomes) {
+		return fmt.Errorf("settle batch %d: %d operations with %d outcomes", batch, len(ops), len(outcomes))
+	}
+	settlements := make([]snapshot.Settlement, len(ops))
+	var failed int64
+	for i, o := range outcomes {
+		settlements[i] = snapshot.Settlement{
+			Op: ops[i], Applied: o.Result != destinations.Failed, Failed: o.Result == destinations.Failed,
+			Forget: o.Forget, ID: o.ID, Code: o.Code, Message: o.Message,
+		}
+		if o.Result == destinations.Failed {
+			failed++
+			if err := j.rec.rowError(&RowError{
+				Key: keyMap(j.keyColumns, ops[i].Key), Operation: ops[i].Kind.String(),
+				Code: o.Code, Message: o.Message, Fields: o.Fields, Attempts: o.Attempts, ID: o.ID,
+			}); err != nil {
+				return err
+			}
+		}
+	}
+	if failed > 0 {
+		if err := j.rec.flush(); err != nil {
+			return err
+		}
+	}
+	if err := j.store.Settle(batch, settlements, last); err != nil {
+		return fmt.Errorf("commit outcomes to the snapshot: %w", err)
+	}
+	j.rec.outcomes(outcomes)
+	j.progress.Settled.Add(int64(len(ops)))
+	j.progress.Failed.Add(failed)
+	return nil
+}

@@ -1,0 +1,345 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+
+	"github.com/zeebo/xxh3"
+
+	"coho/models"
+	"coho/planner"
+	"coho/planner/snapshot"
+)
+
+// conversionVersion is part of every fingerprint's seed: raise it when the way
+// in which a row becomes cells changes, so that rows are compared once more.
+const conversionVersion = "1"
+
+// PlanOptions says how a plan is made.
+type PlanOptions struct {
+	Full     bool
+	Progress *Progress
+}
+
+// Plan works out what a run would do, and sends nothing. The record's status is
+// Planned; it does not enter the history.
+func (e *Engine) Plan(ctx context.Context, name string, o PlanOptions) (run *Run, err error) {
+	s, err := e.Sync(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.Lock("coho plan " + name); err != nil {
+		return nil, err
+	}
+	release, err := e.claim(name)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	if o.Progress == nil {
+		o.Progress = &Progress{}
+	}
+	started := e.o.Now()
+	id, err := newRunID(started)
+	if err != nil {
+		return nil, err
+	}
+	store, err := e.openStore(name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+
+	run = &Run{ID: id, Sync: name, Status: Planned, StartedAt: started, Errors: []ErrorCount{}}
+	if ref, ok, err := store.ActivePlan(); err != nil {
+		return nil, err
+	} else if ok && ref.Halted == haltedByGuard {
+		run.Warnings = append(run.Warnings, fmt.Sprintf("run %s was halted by a guard; `coho run %s --approve` goes on with that plan", ref.RunID, name))
+	} else if ok {
+		run.Warnings = append(run.Warnings, fmt.Sprintf("run %s left a plan unfinished; the next run finishes it first", ref.RunID))
+	}
+	o.Progress.enter("checking")
+	p, err := e.prepare(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	run.Warnings = append(run.Warnings, p.target.Warnings()...)
+	var snap planner.Snapshot = store
+	if berr := e.bound(store, p); berr != nil {
+		if !o.Full || berr.FullIsUnsafe {
+			return nil, berr
+		}
+		snap = nothing{}
+	}
+	dir := filepath.Join(e.syncDir(name), "plan-"+id)
+	plan, err := e.build(ctx, snap, p, dir, o.Full, o.Progress)
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	defer func() { err = errors.Join(err, plan.Close(), os.RemoveAll(dir)) }()
+	sum := plan.Summary()
+	run.Rows = rowCounts(&sum)
+	for k, n := range sum.Operations {
+		run.Operations.add(planner.Kind(k), n)
+	}
+	run.Fields = sum.Fields
+	est := p.target.Estimate(sum)
+	run.Estimate = &EstimateCounts{APICalls: est.APICalls, BulkJobs: est.BulkJobs}
+	run.Choice = est.Choice
+	run.Samples = samples(&sum, s.Model.PrimaryKey)
+	if gerr := planner.CheckGuards(s.Guards, &sum, s.Mode); gerr != nil {
+		run.Warnings = append(run.Warnings, "a run would halt: "+gerr.Error())
+	}
+	rejected, err := plan.Rejected()
+	if err != nil {
+		return nil, fmt.Errorf("read the plan's rejected rows: %w", err)
+	}
+	groups := map[string]int{}
+	for rejected.Next() {
+		row := rejected.Rejected()
+		at, ok := groups[row.Code]
+		if !ok {
+			at = len(run.Errors)
+			groups[row.Code] = at
+			run.Errors = append(run.Errors, ErrorCount{Code: row.Code, Example: row.Message})
+		}
+		run.Errors[at].Count++
+	}
+	if err := errors.Join(rejected.Err(), rejected.Close()); err != nil {
+		return nil, fmt.Errorf("read the plan's rejected rows: %w", err)
+	}
+	finished := e.o.Now()
+	run.FinishedAt = &finished
+	return run, nil
+}
+
+// build reads the model and writes the plan into dir.
+func (e *Engine) build(ctx context.Context, snap planner.Snapshot, p *prepared, dir string, full bool, progress *Progress) (_ *planner.Plan, err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make room for the plan: %w", err)
+	}
+	src, err := e.source(p.sync.Model.Source)
+	if err != nil {
+		return nil, err
+	}
+	progress.enter("reading")
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	rows, err := src.Read(ctx, p.sync.Model)
+	if err != nil {
+		return nil, fmt.Errorf("read model %s: %w", p.sync.Model.Name, err)
+	}
+	defer func() {
+		if cerr := rows.Close(); cerr != nil && err == nil {
+			err = fmt.Errorf("read model %s: %w", p.sync.Model.Name, cerr)
+		}
+	}()
+	if !slices.Equal(rows.Schema().Columns(), p.schema.Columns()) {
+		return nil, fmt.Errorf("read model %s: its columns changed while the run began; run again", p.sync.Model.Name)
+	}
+	plan, err := planner.Build(ctx, e.spec(p, rows.Schema(), full), rows, snap, dir, &progress.Plan)
+	if err != nil {
+		if cerr := ctx.Err(); cerr != nil {
+			return nil, cerr
+		}
+		return nil, fmt.Errorf("plan sync %s: %w", p.sync.Name, err)
+	}
+	return plan, nil
+}
+
+// spec tells the planner what it must know of the sync. schema is that of the
+// rows being read, which may have changed since the sync was checked.
+func (e *Engine) spec(p *prepared, schema models.Schema, full bool) planner.Spec {
+	s := p.sync
+	index := map[string]int{}
+	for i, c := range schema.Columns() {
+		index[c.Name] = i
+	}
+	spec := planner.Spec{
+		Mode: s.Mode, OnRemoved: s.OnRemoved,
+		Send: s.Write.Send, Nulls: s.Write.Nulls, RetryRejected: s.Write.RetryRejected,
+		Fields:         p.target.Fields(),
+		KeyNames:       s.Model.PrimaryKey,
+		MatchColumn:    -1,
+		MatchField:     s.Match.Field,
+		Version:        xxh3.HashString(conversionVersion + "\x00" + p.mapping.Hash() + "\x00" + schema.Version()),
+		NewEvaluator:   func() planner.Evaluator { return p.mapping.NewEvaluator(schema) },
+		Convert:        p.target.Convert,
+		ColumnName:     func(field int) string { return filledBy(s, field) },
+		NormalizeMatch: p.target.NormalizeMatch,
+		MatchIsKey:     len(s.Model.PrimaryKey) == 1 && s.Model.PrimaryKey[0] == s.Match.Column,
+		Full:           full,
+	}
+	for _, k := range s.Model.PrimaryKey {
+		spec.KeyColumns = append(spec.KeyColumns, index[k])
+	}
+	used := map[int]bool{}
+	if s.Match.Column != "" {
+		spec.MatchColumn = index[s.Match.Column]
+		used[spec.MatchColumn] = true
+	}
+	for _, c := range p.mapping.Columns() {
+		used[c] = true
+	}
+	for i := range schema.Columns() {
+		if used[i] {
+			spec.MappedColumns = append(spec.MappedColumns, i)
+		}
+	}
+	return spec
+}
+
+// filledBy names what fills a field, for messages.
+func filledBy(s *models.Sync, field int) string {
+	if field < 0 {
+		return "column " + s.Match.Column
+	}
+	switch f := s.Fields[field]; {
+	case f.Column != "":
+		return "column " + f.Column
+	case f.Lookup != nil:
+		return "column " + f.Lookup.Column
+	case f.Expr != "":
+		return "expression"
+	}
+	return "constant"
+}
+
+// bound compares what the sync's state belongs to with what the config says.
+func (e *Engine) bound(store *snapshot.Store, p *prepared) *BoundError {
+	was, ok := store.Identity()
+	if !ok {
+		return nil
+	}
+	now := identityOf(p)
+	be := &BoundError{Sync: p.sync.Name}
+	switch {
+	case was.Org != now.Org:
+		be.What, be.Was, be.Now = "org", was.Org, now.Org
+	case was.Destination != now.Destination:
+		be.What, be.Was, be.Now = "destination", was.Destination, now.Destination
+	case was.Object != now.Object:
+		be.What, be.Was, be.Now = "object", was.Object, now.Object
+	case was.MatchField != now.MatchField:
+		be.What, be.Was, be.Now = "match field", was.MatchField, now.MatchField
+		be.FullIsUnsafe = p.sync.Mode == models.ModeInsert
+	case !reflect.DeepEqual(was.PrimaryKey, now.PrimaryKey):
+		be.What, be.Was, be.Now = "primary key", fmt.Sprint(was.PrimaryKey), fmt.Sprint(now.PrimaryKey)
+		be.FullIsUnsafe = p.sync.Mode == models.ModeInsert
+	default:
+		return nil
+	}
+	return be
+}
+
+// bind makes sure that the state is the sync's own, forgetting a stranger's
+// where full says so, and binds an empty state.
+func (e *Engine) bind(store *snapshot.Store, p *prepared, full bool) error {
+	if be := e.bound(store, p); be != nil {
+		if !full || be.FullIsUnsafe {
+			return be
+		}
+		if err := store.Reset(); err != nil {
+			return fmt.Errorf("forget the old state of sync %s: %w", p.sync.Name, err)
+		}
+	}
+	if _, ok := store.Identity(); ok {
+		return nil
+	}
+	if err := store.SetIdentity(identityOf(p)); err != nil {
+		return fmt.Errorf("bind the state of sync %s: %w", p.sync.Name, err)
+	}
+	return nil
+}
+
+func identityOf(p *prepared) snapshot.Identity {
+	return snapshot.Identity{Org: p.org, Destination: p.sync.Destination, Object: p.sync.Object, MatchField: p.sync.Match.Field, PrimaryKey: p.sync.Model.PrimaryKey}
+}
+
+// nothing is the snapshot of a sync whose state would be forgotten.
+type nothing struct{}
+
+func (nothing) Scan(_, _ planner.Hash) (planner.Cursor, error)    { return nothing{}, nil }
+func (nothing) Owner(string) (h planner.Hash, ok bool, err error) { return }
+func (nothing) Rows() int64                                       { return 0 }
+func (nothing) Next() bool                                        { return false }
+func (nothing) Entry() planner.Entry                              { return planner.Entry{} }
+func (nothing) Record() (planner.Record, error)                   { return planner.Record{}, nil }
+func (nothing) Err() error                                        { return nil }
+func (nothing) Close() error                                      { return nil }
+
+// planned is what a plan was made of, kept beside it so that it can be applied
+// after the config has changed.
+type planned struct {
+	Sync    *models.Sync    `json:"sync"`
+	Columns []models.Column `json:"columns"`
+}
+
+const plannedFile = "sync.json"
+
+func savePlanned(dir string, s *models.Sync, columns []models.Column) error {
+	b, err := json.Marshal(planned{s, columns})
+	if err != nil {
+		return fmt.Errorf("encode the planned sync: %w", err)
+	}
+	return writeFile(filepath.Join(dir, plannedFile), b)
+}
+
+func loadPlanned(dir string) (*planned, error) {
+	b, err := os.ReadFile(filepath.Join(dir, plannedFile))
+	if err != nil {
+		return nil, fmt.Errorf("read the planned sync: %w", err)
+	}
+	var p planned
+	if err := json.Unmarshal(b, &p); err != nil {
+		return nil, fmt.Errorf("read the planned sync: %w", err)
+	}
+	if p.Sync == nil {
+		return nil, errors.New("read the planned sync: it is empty")
+	}
+	return &p, nil
+}
+
+// sameMeaning reports whether two versions of a sync would send the same.
+func sameMeaning(a, b *models.Sync) bool {
+	strip := func(s *models.Sync) []byte {
+		c := *s
+		c.Write = models.Write{Send: s.Write.Send, Nulls: s.Write.Nulls}
+		c.Guards, c.Schedule, c.Timezone, c.Pos = models.Guards{}, "", "", ""
+		c.Fields = append([]models.Field(nil), s.Fields...)
+		for i := range c.Fields {
+			c.Fields[i].Pos = ""
+		}
+		b, err := json.Marshal(c)
+		if err != nil {
+			return nil
+		}
+		return b
+	}
+	x, y := strip(a), strip(b)
+	return x != nil && string(x) == string(y)
+}
+
+func samples(sum *planner.Summary, keyColumns []string) []Sample {
+	out := make([]Sample, 0, len(sum.Samples))
+	text := func(c *models.Cell) *string {
+		if c == nil || c.Null {
+			return nil
+		}
+		return &c.Text
+	}
+	for _, s := range sum.Samples {
+		one := Sample{Operation: s.Kind.String(), Key: keyMap(keyColumns, s.Key), ID: s.ID}
+		for _, f := range s.Fields {
+			one.Fields = append(one.Fields, SampleField{Field: f.Name, Before: text(f.Before), After: text(&f.After)})
+		}
+		out = append(out, one)
+	}
+	return out
+}

@@ -1,0 +1,402 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"coho/destinations"
+	"coho/models"
+	"coho/planner"
+	"coho/planner/snapshot"
+)
+
+// RunOptions says how a sync is run.
+type RunOptions struct {
+	// Full sends every row again, and forgets state that belongs to another
+	// org, object, match field or primary key.
+	Full bool
+	// Approve goes on with the plan that a guard halted, or, where there is
+	// none, plans anew and passes the guards.
+	Approve bool
+	// Trigger says who or what started the run, for the history.
+	Trigger string
+	// Abort, when closed, gives up requests in flight too; what became of
+	// them is asked by the next run. Cancelling the run's context stops it
+	// gently: nothing new is begun, what is in flight is finished.
+	Abort <-chan struct{}
+	// Progress, if set, is kept up to date while the run goes on.
+	Progress *Progress
+}
+
+// Run runs a sync and returns its record, which is also in the history. The
+// error, where there is one, is why the run failed, halted or was canceled; a
+// run whose rows failed for their own fault ends without an error. The record
+// is nil only where the run never began.
+func (e *Engine) Run(ctx context.Context, name string, o RunOptions) (*Run, error) {
+	s, err := e.Sync(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.Lock("coho run " + name); err != nil {
+		return nil, err
+	}
+	release, err := e.claim(name)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	if o.Progress == nil {
+		o.Progress = &Progress{}
+	}
+
+	started := e.o.Now()
+	id, err := newRunID(started)
+	if err != nil {
+		return nil, err
+	}
+	run := &Run{ID: id, Sync: name, Status: Running, StartedAt: started, Outcomes: &OutcomeCounts{}, API: &APICounts{Remaining: -1}, Errors: []ErrorCount{}, Trigger: o.Trigger, PID: os.Getpid()}
+	if err := e.history.save(run); err != nil {
+		return nil, err
+	}
+	log := e.o.Logger.With("sync", name, "run", id)
+	log.InfoContext(ctx, "run started")
+
+	// Requests in flight outlive ctx, so that a gentle stop settles them;
+	// only Abort ends them.
+	work, abort := context.WithCancelCause(context.WithoutCancel(ctx))
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		select {
+		case <-o.Abort:
+			abort(errAborted)
+		case <-work.Done():
+		}
+	}()
+	r := &running{e: e, sync: s, options: o, rec: newRecorder(e.history, run), run: run, progress: o.Progress}
+	err = r.execute(ctx, work)
+	abort(nil)
+	<-watched
+	err = errors.Join(err, r.rec.close())
+
+	run.Status = statusOf(run, err)
+	if err != nil {
+		run.Error = err.Error()
+	}
+	finished := e.o.Now()
+	run.FinishedAt = &finished
+	if serr := e.history.save(run); serr != nil {
+		err = errors.Join(err, serr)
+	}
+	log.InfoContext(context.WithoutCancel(ctx), "run ended", "status", run.Status, "read", run.Rows.Read, "operations", run.Operations.Total(), "failed", run.Outcomes.Failed, "rejected", run.Rows.Rejected, "api_calls", run.API.Calls, "duration", finished.Sub(started).Round(time.Millisecond))
+	return run, err
+}
+
+var errAborted = errors.New("aborted; what was in flight is looked up by the next run")
+
+func statusOf(run *Run, err error) Status {
+	var guard *planner.GuardError
+	var budget *destinations.BudgetError
+	switch {
+	case err == nil && (run.Outcomes.Failed > 0 || run.Rows.Rejected > 0):
+		return CompletedWithErrors
+	case err == nil:
+		return Succeeded
+	case errors.As(err, &guard), errors.As(err, &budget):
+		return Halted
+	case errors.Is(err, destinations.ErrStopped), errors.Is(err, context.Canceled), errors.Is(err, errAborted):
+		return Canceled
+	}
+	return Failed
+}
+
+// running is one run while it goes on.
+type running struct {
+	e        *Engine
+	sync     *models.Sync
+	options  RunOptions
+	rec      *recorder
+	run      *Run
+	progress *Progress
+}
+
+func (r *running) execute(ctx, work context.Context) (err error) {
+	store, err := r.e.openStore(r.sync.Name)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if cerr := store.Close(); cerr != nil {
+			err = errors.Join(err, fmt.Errorf("close the snapshot of sync %s: %w", r.sync.Name, cerr))
+		}
+	}()
+	done, err := r.unfinished(ctx, work, store)
+	if err != nil || done {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return destinations.ErrStopped
+	}
+
+	r.progress.enter("checking")
+	p, err := r.e.prepare(ctx, r.sync)
+	if err != nil {
+		return err
+	}
+	defer r.charge(p.target)
+	r.run.Warnings = append(r.run.Warnings, p.target.Warnings()...)
+	if err := r.e.bind(store, p, r.options.Full); err != nil {
+		return err
+	}
+	dir := filepath.Join(r.e.syncDir(r.sync.Name), "plan-"+r.run.ID)
+	plan, err := r.e.build(ctx, store, p, dir, r.options.Full, r.progress)
+	if err != nil {
+		return errors.Join(err, os.RemoveAll(dir))
+	}
+	defer func() {
+		if cerr := plan.Close(); cerr != nil {
+			err = errors.Join(err, fmt.Errorf("close the plan: %w", cerr))
+		}
+	}()
+	sum := plan.Summary()
+	r.count(&sum)
+	if err := r.recordRejected(plan, p.sync.Model.PrimaryKey); err != nil {
+		return errors.Join(err, os.RemoveAll(dir))
+	}
+	r.run.Choice = p.target.Estimate(sum).Choice
+
+	ref := snapshot.PlanRef{RunID: r.run.ID, Dir: filepath.Base(dir), Full: r.options.Full}
+	if err := savePlanned(dir, p.sync, p.schema.Columns()); err != nil {
+		return errors.Join(err, os.RemoveAll(dir))
+	}
+	if gerr := planner.CheckGuards(r.sync.Guards, &sum, r.sync.Mode); gerr != nil && !r.options.Approve {
+		r.run.Samples = samples(&sum, p.sync.Model.PrimaryKey)
+		ref.Halted = haltedByGuard
+		if err := store.SetActivePlan(ref); err != nil {
+			return errors.Join(gerr, fmt.Errorf("keep the halted plan: %w", err))
+		}
+		return gerr
+	}
+	if err := store.SetActivePlan(ref); err != nil {
+		return errors.Join(fmt.Errorf("keep the plan: %w", err), os.RemoveAll(dir))
+	}
+	return r.apply(ctx, work, store, plan, p.target, p.sync.Model.PrimaryKey)
+}
+
+const haltedByGuard = "guard"
+
+// unfinished deals with what an earlier run left behind. done says that the
+// run ends here: a halted plan was approved and applied.
+func (r *running) unfinished(ctx, work context.Context, store *snapshot.Store) (done bool, err error) {
+	ref, ok, err := store.ActivePlan()
+	if err != nil || !ok {
+		return false, err
+	}
+	dir := filepath.Join(r.e.syncDir(r.sync.Name), ref.Dir)
+	saved, err := loadPlanned(dir)
+	var plan *planner.Plan
+	if err == nil {
+		plan, err = planner.OpenPlan(dir)
+	}
+	if err != nil {
+		return false, r.unreadable(store, ref, dir, err)
+	}
+	defer func() {
+		if cerr := plan.Close(); cerr != nil {
+			err = errors.Join(err, fmt.Errorf("close the plan of run %s: %w", ref.RunID, cerr))
+		}
+	}()
+
+	approved := ref.Halted == haltedByGuard && r.options.Approve && !r.options.Full && sameMeaning(saved.Sync, r.sync)
+	if ref.Halted == haltedByGuard && !approved {
+		return false, r.drop(store, dir)
+	}
+
+	r.progress.enter("resuming")
+	// How it is written may have changed since; what is written may not.
+	s := saved.Sync
+	s.Write = r.sync.Write
+	dest, err := r.e.destination(s.Destination)
+	if err != nil {
+		return false, err
+	}
+	org, err := dest.Org(ctx)
+	if err != nil {
+		return false, fmt.Errorf("destination %s: %w", s.Destination, err)
+	}
+	if id, ok := store.Identity(); ok && id.Org != org {
+		if r.options.Full {
+			return false, nil // bind forgets it
+		}
+		return false, &BoundError{Sync: s.Name, What: "org", Was: id.Org, Now: org}
+	}
+	target, err := dest.Open(ctx, s, saved.Columns)
+	if err != nil {
+		return false, fmt.Errorf("resume the plan of run %s: %w", ref.RunID, err)
+	}
+	defer r.charge(target)
+	if ref.Halted != "" {
+		ref.Halted = ""
+		if err := store.SetActivePlan(ref); err != nil {
+			return false, fmt.Errorf("approve the plan of run %s: %w", ref.RunID, err)
+		}
+	}
+	r.run.Resumed = ref.RunID
+	r.e.o.Logger.InfoContext(ctx, "finishing the plan of an earlier run", "sync", s.Name, "run", r.run.ID, "plan", ref.RunID)
+	if approved {
+		sum := plan.Summary()
+		r.count(&sum)
+		r.run.Choice = target.Estimate(sum).Choice
+		if err := r.recordRejected(plan, s.Model.PrimaryKey); err != nil {
+			return false, err
+		}
+		return true, r.apply(ctx, work, store, plan, target, s.Model.PrimaryKey)
+	}
+	// The record counts as operations those that this run settles of it.
+	left := make([]int64, planner.KindCount)
+	settled, err := store.Settled()
+	if err != nil {
+		return false, err
+	}
+	for pass := range plan.Passes() {
+		ops, err := plan.Operations(pass, settled)
+		if err != nil {
+			return false, fmt.Errorf("read the plan of run %s: %w", ref.RunID, err)
+		}
+		for ops.Next() {
+			left[ops.Operation().Kind]++
+		}
+		if err := errors.Join(ops.Err(), ops.Close()); err != nil {
+			return false, fmt.Errorf("read the plan of run %s: %w", ref.RunID, err)
+		}
+	}
+	for k, n := range left {
+		r.run.Operations.add(planner.Kind(k), n)
+	}
+	return false, r.apply(ctx, work, store, plan, target, s.Model.PrimaryKey)
+}
+
+// unreadable deals with an active plan whose files cannot be read: with
+// nothing in flight it is dropped and made anew, else only a person can say.
+func (r *running) unreadable(store *snapshot.Store, ref snapshot.PlanRef, dir string, cause error) error {
+	open, err := store.OpenBatches()
+	if err != nil {
+		return errors.Join(cause, err)
+	}
+	if len(open) > 0 {
+		return fmt.Errorf("the plan of run %s was being sent and cannot be read (%w); look at the org, then `coho snapshot reset %s` to begin anew", ref.RunID, cause, r.sync.Name)
+	}
+	r.run.Warnings = append(r.run.Warnings, fmt.Sprintf("the plan of run %s could not be read and was made anew: %v", ref.RunID, cause))
+	return r.drop(store, dir)
+}
+
+func (r *running) drop(store *snapshot.Store, dir string) error {
+	if err := store.DropPlan(); err != nil {
+		return fmt.Errorf("drop the halted plan: %w", err)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("remove the halted plan: %w", err)
+	}
+	return nil
+}
+
+// apply has the destination send what the plan still holds, then finishes it.
+func (r *running) apply(ctx, work context.Context, store *snapshot.Store, plan *planner.Plan, target destinations.Target, keyColumns []string) error {
+	r.progress.enter("writing")
+	sum := plan.Summary()
+	var total int64
+	for _, n := range sum.Operations {
+		total += n
+	}
+	settled, err := store.Settled()
+	if err != nil {
+		return fmt.Errorf("read what is settled: %w", err)
+	}
+	r.progress.Total.Store(total)
+	r.progress.Settled.Store(settled.Len())
+	j := &journal{store: store, rec: r.rec, keyColumns: keyColumns, progress: r.progress}
+	err = target.Apply(work, destinations.Application{Plan: planView{plan, store}, Journal: j, Stop: ctx.Done()})
+	if ferr := r.rec.flush(); ferr != nil {
+		err = errors.Join(err, ferr)
+	}
+	if err != nil {
+		if cause := context.Cause(work); cause != nil && errors.Is(err, context.Canceled) {
+			return cause
+		}
+		return err
+	}
+	if settled, err = store.Settled(); err != nil {
+		return fmt.Errorf("read what is settled: %w", err)
+	}
+	if n := settled.Len(); n != total {
+		return fmt.Errorf("defect: %d of %d operations have an outcome after the plan was applied; the plan is kept", n, total)
+	}
+	r.progress.enter("committing")
+	notes, err := plan.Notes()
+	if err != nil {
+		return fmt.Errorf("read the plan's notes: %w", err)
+	}
+	if err := errors.Join(store.FinishPlan(notes), notes.Close()); err != nil {
+		return fmt.Errorf("commit the run to the snapshot: %w", err)
+	}
+	if err := plan.Remove(); err != nil {
+		return fmt.Errorf("remove the finished plan: %w", err)
+	}
+	return nil
+}
+
+// charge adds what a target has cost to the run's record.
+func (r *running) charge(t destinations.Target) {
+	u := t.Usage()
+	r.run.API.Calls += u.Calls
+	r.run.API.BulkJobs += u.BulkJobs
+	r.run.API.Remaining = u.Remaining
+}
+
+// count takes a plan's counts into the run's record.
+func (r *running) count(sum *planner.Summary) {
+	r.run.Rows = rowCounts(sum)
+	for k, n := range sum.Operations {
+		r.run.Operations.add(planner.Kind(k), n)
+	}
+}
+
+func rowCounts(sum *planner.Summary) RowCounts {
+	c := sum.Rows
+	return RowCounts{Read: c.Read, Unchanged: c.Unchanged, Added: c.Added, Changed: c.Changed, Removed: c.Removed, Rejected: c.Rejected}
+}
+
+// recordRejected puts the plan's rejected rows among the run's row errors.
+func (r *running) recordRejected(plan *planner.Plan, keyColumns []string) error {
+	rows, err := plan.Rejected()
+	if err != nil {
+		return fmt.Errorf("read the plan's rejected rows: %w", err)
+	}
+	for rows.Next() {
+		row := rows.Rejected()
+		if err := r.rec.rowError(&RowError{
+			Key: keyMap(keyColumns, row.Key), Operation: row.Kind.String(),
+			Code: row.Code, Message: row.Message, Fields: row.Fields,
+		}); err != nil {
+			return errors.Join(err, rows.Close())
+		}
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return fmt.Errorf("read the plan's rejected rows: %w", err)
+	}
+	return r.rec.flush()
+}
+
+func keyMap(columns, key []string) map[string]string {
+	m := make(map[string]string, len(columns))
+	for i, c := range columns {
+		if i < len(key) {
+			m[c] = key[i]
+		}
+	}
+	return m
+}

@@ -1,0 +1,95 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"coho/planner/snapshot"
+)
+
+// SnapshotInfo says what a sync's state holds.
+type SnapshotInfo struct {
+	Sync       string   `json:"sync"`
+	Org        string   `json:"org"`
+	Object     string   `json:"object"`
+	MatchField string   `json:"match_field"`
+	PrimaryKey []string `json:"primary_key"`
+	Rows       int64    `json:"rows"`
+	Gone       int64    `json:"gone"`
+	Refused    int64    `json:"refused"`
+	Bytes      int64    `json:"bytes"`
+	// Unfinished is the run whose plan is not finished, "" if none is.
+	Unfinished string `json:"unfinished,omitempty"`
+}
+
+// withStore opens a sync's store under the state's lock.
+func (e *Engine) withStore(name, purpose string, f func(*snapshot.Store) error) (err error) {
+	if _, err := e.Sync(name); err != nil {
+		return err
+	}
+	if err := e.Lock(purpose + " " + name); err != nil {
+		return err
+	}
+	release, err := e.claim(name)
+	if err != nil {
+		return err
+	}
+	defer release()
+	store, err := e.openStore(name)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	return f(store)
+}
+
+// SnapshotInfo returns what a sync's state holds.
+func (e *Engine) SnapshotInfo(name string) (info SnapshotInfo, err error) {
+	err = e.withStore(name, "coho snapshot show", func(s *snapshot.Store) error {
+		id, _ := s.Identity()
+		stats, err := s.Stats()
+		if err != nil {
+			return fmt.Errorf("read the snapshot of sync %s: %w", name, err)
+		}
+		info = SnapshotInfo{Sync: name, Org: id.Org, Object: id.Object, MatchField: id.MatchField, PrimaryKey: id.PrimaryKey, Rows: stats.Rows, Gone: stats.Gone, Refused: stats.Refused, Bytes: stats.Bytes}
+		if ref, ok, err := s.ActivePlan(); err != nil {
+			return err
+		} else if ok {
+			info.Unfinished = ref.RunID
+		}
+		return nil
+	})
+	return info, err
+}
+
+// ResetSnapshot forgets all that is known of what a sync has written. The next
+// run takes every row for new. An unfinished plan is forgotten with it.
+func (e *Engine) ResetSnapshot(name string) error {
+	err := e.withStore(name, "coho snapshot reset", func(s *snapshot.Store) error {
+		if err := s.Reset(); err != nil {
+			return fmt.Errorf("reset the snapshot of sync %s: %w", name, err)
+		}
+		return nil
+	})
+	var corrupt *snapshot.CorruptError
+	if errors.As(err, &corrupt) {
+		// What cannot be opened can still be forgotten.
+		if err := os.RemoveAll(e.syncDir(name)); err != nil {
+			return fmt.Errorf("remove the damaged snapshot of sync %s: %w", name, err)
+		}
+		return nil
+	}
+	return err
+}
+
+// ExportSnapshot writes a sync's snapshot as JSON lines.
+func (e *Engine) ExportSnapshot(name string, w io.Writer) error {
+	return e.withStore(name, "coho snapshot export", func(s *snapshot.Store) error {
+		if err := s.Export(w); err != nil {
+			return fmt.Errorf("export the snapshot of sync %s: %w", name, err)
+		}
+		return nil
+	})
+}

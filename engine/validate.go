@@ -1,0 +1,49 @@
+package engine
+
+import (
+	"context"
+	"errors"
+
+	"coho/models"
+)
+
+// Checked is what a check of one sync against its warehouse and org found.
+type Checked struct {
+	Sync     string   `json:"sync"`
+	Problems []string `json:"problems"`
+	Warnings []string `json:"warnings"`
+	// Err is set where the check could not be made, because the warehouse or
+	// the org did not answer.
+	Err error `json:"-"`
+}
+
+// Validate checks syncs against the live warehouse and org: every column,
+// field, type, permission and external id, all mistakes at once.
+func (e *Engine) Validate(ctx context.Context, names []string) ([]Checked, error) {
+	syncs := make([]*models.Sync, len(names))
+	for i, n := range names {
+		s, err := e.Sync(n)
+		if err != nil {
+			return nil, err
+		}
+		syncs[i] = s
+	}
+	out := make([]Checked, len(names))
+	for i, s := range syncs {
+		out[i] = Checked{Sync: s.Name, Problems: []string{}, Warnings: []string{}}
+		p, err := e.prepare(ctx, s)
+		var invalid *InvalidSyncError
+		switch {
+		case errors.As(err, &invalid):
+			for _, pr := range invalid.Problems {
+				out[i].Problems = append(out[i].Problems, pr.String())
+			}
+		case err != nil:
+			out[i].Err = err
+			out[i].Problems = append(out[i].Problems, err.Error())
+		default:
+			out[i].Warnings = append(out[i].Warnings, p.target.Warnings()...)
+		}
+	}
+	return out, nil
+}
