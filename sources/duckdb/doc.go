@@ -1,0 +1,30 @@
+// Package duckdb reads model queries with DuckDB, embedded in the process:
+// from a database file, or from Parquet, CSV and JSON files through
+// read_parquet, read_csv and read_json in the query.
+//
+// It uses DuckDB's C API rather than database/sql, whose driver holds a whole
+// result in memory. The result streams in chunks of 2,048 rows; a row's frame
+// is built straight from the column vectors, without a value in between and
+// without allocation. A cell holds a fixed-size value as it lies in memory
+// (little endian on every platform that DuckDB's Go library supports), text
+// and blobs as their bytes, an enum as its label, a list as its elements' cells.
+//
+//   - signed and unsigned integers up to 64 bits signed, 32 bits unsigned: Int
+//   - UBIGINT, HUGEINT, UHUGEINT, BIGNUM, DECIMAL: Decimal with all digits
+//   - FLOAT, DOUBLE: Float; a FLOAT becomes the double nearest to its shortest
+//     decimal form, so 0.1 stays 0.1
+//   - BOOLEAN: Bool; VARCHAR, ENUM, UUID: Text; BLOB: Bytes; JSON: JSON
+//   - DATE: Date; TIME, TIME_NS: Time; TIMESTAMP, _S, _MS, _NS: Timestamp;
+//     TIMESTAMPTZ: TimestampTZ; nanoseconds are cut to microseconds; infinity,
+//     and a time beyond what int64 microseconds since 1970 hold, is the row's
+//     error
+//   - TIMETZ, INTERVAL, BIT: Text as DuckDB prints it
+//   - lists and arrays: List
+//   - STRUCT, MAP, UNION: JSON
+//
+// A database file is opened read-only when a query starts and let go when the
+// last one ends, so that other processes may write to it in between.
+//
+// The package must never write: a statement that is not a query is refused,
+// whatever the access mode.
+package duckdb
