@@ -93,6 +93,9 @@ func (c *csvReader) line() (quoted bool, err error) {
 				c.buf = c.trimReturn()
 			}
 		}
+		if err == io.EOF && !quoted && len(c.ends) > 0 && len(c.buf) == c.ends[len(c.ends)-1] {
+			return false, fmt.Errorf("the file ends after a comma: %w", io.ErrUnexpectedEOF)
+		}
 		c.ends = append(c.ends, len(c.buf))
 		switch {
 		case err == io.EOF:
