@@ -203,6 +203,7 @@ func (c *Client) exchange(ctx context.Context, s *session, r *call) (_ *answer, 
 	}
 	good := resp.StatusCode >= 200 && resp.StatusCode < 300 || resp.StatusCode == http.StatusNotModified && r.header.Get("If-Modified-Since") != ""
 	if good && r.stream {
+		x.timer.Stop()
 		x.body = body
 		return &answer{status: resp.StatusCode, header: resp.Header, stream: x}, nil
 	}
@@ -327,9 +328,12 @@ func (x *exchange) reader(resp *http.Response) (io.Reader, error) {
 	return unzip, nil
 }
 
-// Read implements io.Reader for a streamed answer.
+// Read implements io.Reader for a streamed answer. The org has to answer each
+// read in time; how long the reader takes between them is its own affair.
 func (x *exchange) Read(p []byte) (int, error) {
+	x.timer.Reset(x.patience)
 	n, err := x.body.Read(p)
+	x.timer.Stop()
 	if err != nil && err != io.EOF {
 		if cause := context.Cause(x.ctx); cause != nil {
 			err = cause

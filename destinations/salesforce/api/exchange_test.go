@@ -136,6 +136,19 @@ func TestUnreachableOrgIsNamedAndNothingWasSent(t *testing.T) {
 	}
 }
 
+func TestUnknownHostIsNamed(t *testing.T) {
+	for want, dns := range map[string]*net.DNSError{
+		"op: there is no host acme.my.salesforce.com: check domain: lookup acme.my.salesforce.com: no such host":        {Err: "no such host", Name: "acme.my.salesforce.com", IsNotFound: true},
+		"op: the name acme.my.salesforce.com could not be looked up: lookup acme.my.salesforce.com: server misbehaving": {Err: "server misbehaving", Name: "acme.my.salesforce.com", IsTemporary: true},
+	} {
+		err := &net.OpError{Op: "dial", Net: "tcp", Err: dns}
+		e := transportError(t.Context(), &call{op: "op"}, "acme.my.salesforce.com", err, !isDial(err))
+		if e.Error() != want || e.Unknown || e.Class != Wait {
+			t.Errorf("error %v (%#v)", e, e)
+		}
+	}
+}
+
 func TestWriteToAnOrgThatHasGoneWasNotSent(t *testing.T) {
 	org := newOrg(t)
 	c := org.client(t)

@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 )
 
 func csvAnswer(header map[string]string, text string) http.HandlerFunc {
@@ -198,6 +199,34 @@ func TestResultsAreReportedOnceRead(t *testing.T) {
 	}
 	if len(calls) != 2 || calls[1].Received != 4 || calls[1].Err != nil || c.Usage().Calls != 1 {
 		t.Errorf("calls %+v, usage %+v", calls, c.Usage())
+	}
+}
+
+// A reader may take its time; an org that stops in the middle may not.
+func TestSlowReaderAndSilentOrg(t *testing.T) {
+	org := newOrg(t)
+	stop := make(chan struct{})
+	t.Cleanup(func() { close(stop) })
+	org.on("GET "+jobURL+"/successfulResults/", func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, "A\n1\n")
+		_ = http.NewResponseController(w).Flush()
+		select {
+		case <-stop:
+		case <-r.Context().Done():
+		}
+	})
+	c := org.client(t)
+	c.patience.read = 50 * time.Millisecond
+	r, err := c.SuccessfulResults(t.Context(), jobID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-time.After(120 * time.Millisecond)
+	if !r.Next() || r.Row()[0] != "1" {
+		t.Fatalf("row %q, %v", r.Row(), r.Err())
+	}
+	if r.Next() || !errors.Is(r.Err(), errSilent) {
+		t.Errorf("error %v", r.Err())
 	}
 }
 
