@@ -44,6 +44,7 @@ type run struct {
 
 	mu       sync.Mutex
 	complete planner.SettledSet // guarded by mu: operations to send complete
+	doubtful planner.SettledSet // operations that an earlier run may have sent; recovery alone writes
 	markers  []uint64           // batches to close once those are sent; recovery alone writes
 }
 
@@ -65,7 +66,7 @@ func (t *Target) Apply(ctx context.Context, a destinations.Application) error {
 		jobs:    make(chan struct{}, min(parallel, maxJobs)),
 		halt:    make(chan struct{}),
 	}
-	return budget(r.apply(ctx))
+	return budget(t.client, r.apply(ctx))
 }
 
 func (r *run) apply(ctx context.Context) error {
@@ -272,7 +273,9 @@ func (r *run) newRow(op *planner.Operation) *row {
 	r.mu.Lock()
 	complete := r.complete.Has(op.Seq)
 	r.mu.Unlock()
-	return newRow(op, complete)
+	x := newRow(op, complete)
+	x.doubt = r.doubtful.Has(op.Seq)
+	return x
 }
 
 func (r *run) markComplete(seqs planner.Seqs) {

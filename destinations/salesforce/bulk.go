@@ -177,9 +177,10 @@ func (r *run) finishJob(ctx context.Context, j *job, batch destinations.Batch, i
 	if err != nil {
 		return false, err
 	}
-	defer answers.discard()
-	j.index = nil // the memory is wanted for other jobs
 	left, err := r.settleJob(ctx, j, batch, answers, nil)
+	answers.discard()
+	j.discard()
+	j.index = nil // the memory is wanted for other jobs
 	if err != nil {
 		return false, err
 	}
@@ -215,11 +216,7 @@ func (r *run) jobFailure(j *job, info api.JobInfo, left leftovers) (code string,
 		return code, nil
 	}
 	if api.Classify(code, message) == api.StopRun {
-		text := fmt.Sprintf("bulk job %s failed: %s: %s", info.ID, code, message)
-		if hint := api.Explain(code); hint != "" {
-			text += " (" + hint + ")"
-		}
-		return code, errors.New(text)
+		return code, fmt.Errorf("bulk job %s failed: %s: %s (%s)", info.ID, code, message, api.Explain(code))
 	}
 	return code, nil
 }
@@ -255,7 +252,7 @@ func (r *run) resendAll(ctx context.Context, j *job, batch destinations.Batch, l
 	if err := send(left.retry, func(*stream) {}); err != nil {
 		return false, err
 	}
-	if err := send(left.unknown, func(*stream) {}); err != nil {
+	if err := send(left.unknown, func(s *stream) { s.doubt = true }); err != nil {
 		return false, err
 	}
 	// What an entire job choked on may be one row, or their number.

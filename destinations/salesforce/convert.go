@@ -199,7 +199,11 @@ func (f *field) number(v models.Value) (string, error) {
 		n, err := strconv.ParseInt(digits, 10, 64)
 		outside := err != nil || (!strings.EqualFold(f.Type, "long") && (n > math.MaxInt32 || n < math.MinInt32))
 		if outside || (f.Digits > 0 && len(whole) > f.Digits) {
-			return "", fmt.Errorf("value %s is out of range: the field takes whole numbers of up to %d digits", show(digits), max(f.Digits, 9))
+			room := f.Digits
+			if room == 0 {
+				room = 9
+			}
+			return "", fmt.Errorf("value %s is out of range: the field takes whole numbers of up to %d digits", show(digits), room)
 		}
 		return digits, nil
 	}

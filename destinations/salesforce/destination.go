@@ -61,7 +61,7 @@ func New(client *api.Client, o Options) *Destination {
 func (d *Destination) Org(ctx context.Context) (string, error) {
 	id, err := d.client.Identity(ctx)
 	if err != nil {
-		return "", fmt.Errorf("ask the org for its Id: %w", budget(err))
+		return "", fmt.Errorf("ask the org for its Id: %w", budget(d.client, err))
 	}
 	if full, ok := canonicalID(id.OrgID); ok {
 		return full, nil
@@ -74,7 +74,7 @@ func (d *Destination) Open(ctx context.Context, sync *models.Sync, columns []mod
 	c := &checker{client: d.client, sync: sync, columns: columns}
 	t, err := c.run(ctx)
 	if err != nil {
-		return nil, budget(err)
+		return nil, budget(d.client, err)
 	}
 	if len(c.problems) > 0 {
 		return nil, c.problems
@@ -92,11 +92,17 @@ func (d *Destination) Open(ctx context.Context, sync *models.Sync, columns []mod
 // Close closes the client.
 func (d *Destination) Close() error { return d.client.Close() }
 
-// budget turns the client's word for a used-up budget into the port's.
-func budget(err error) error {
+// budget turns the client's word for a used-up budget, and the org's for its
+// own daily limit, into the port's.
+func budget(client *api.Client, err error) error {
 	var b *api.BudgetError
 	if errors.As(err, &b) {
 		return &destinations.BudgetError{Used: b.Used, Limit: b.Limit}
+	}
+	var e *api.Error
+	if errors.As(err, &e) && e.Code == "REQUEST_LIMIT_EXCEEDED" && e.Class == api.StopRun {
+		u := client.Usage()
+		return &destinations.BudgetError{Used: u.Limit - max(0, u.Remaining), Limit: u.Limit}
 	}
 	return err
 }

@@ -1,7 +1,6 @@
 package salesforce
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"unicode/utf8"
@@ -154,9 +153,5 @@ func cut(s string) string {
 
 // stopError is the error that ends a run because of a row's answer.
 func stopError(o destinations.Outcome) error {
-	text := fmt.Sprintf("the org refuses every row: %s: %s", o.Code, o.Message)
-	if hint := api.Explain(o.Code); hint != "" {
-		text += " (" + hint + ")"
-	}
-	return errors.New(text)
+	return fmt.Errorf("the org refuses every row: %s: %s (%s)", o.Code, o.Message, api.Explain(o.Code))
 }

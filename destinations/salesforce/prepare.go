@@ -34,6 +34,11 @@ func (t *Target) prepare(ctx context.Context, c call, rows []*row) (ready []*row
 			return nil, nil, err
 		}
 	}
+	if c == callUpsert {
+		if err := t.findRecreated(ctx, ready); err != nil {
+			return nil, nil, err
+		}
+	}
 	if c == callUpsert && t.hasCreateOnly {
 		if err := t.findExisting(ctx, ready); err != nil {
 			return nil, nil, err
@@ -119,6 +124,38 @@ func (t *Target) absent(r *row) destinations.Outcome {
 	}
 	return o
 }
+
+// findRecreated looks at upserts of records that coho wrote before and whose
+// answer was lost. Where the match value is now on a record with another Id,
+// the lost call created it, with no more than what had changed: the row must be
+// sent complete. It is not sent complete otherwise, since that would undo what
+// people edited.
+func (t *Target) findRecreated(ctx context.Context, rows []*row) error {
+	var values []string
+	for _, r := range rows {
+		if r.inDoubt() {
+			values = append(values, r.op.Match)
+		}
+	}
+	if len(values) == 0 {
+		return nil
+	}
+	found, err := t.find(ctx, t.object.Name, t.match, values)
+	if err != nil {
+		return err
+	}
+	for _, r := range rows {
+		if !r.inDoubt() {
+			continue
+		}
+		if ids := found[t.match.fold(r.op.Match)]; len(ids) == 1 && ids[0] != r.op.ID {
+			r.complete, r.exists = true, false
+		}
+	}
+	return nil
+}
+
+func (r *row) inDoubt() bool { return r.doubt && r.op.Known && r.op.ID != "" && !r.complete }
 
 // findExisting finds out which rows' records are there, for rows with
 // create-only fields whose records coho did not write before.

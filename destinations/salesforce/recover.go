@@ -33,7 +33,7 @@ func (r *run) recover(ctx context.Context) error {
 			r.markComplete(b.Seqs)
 			r.markers = append(r.markers, b.Number)
 		case b.API == apiREST:
-			err = r.recoverREST(ctx, b, pending)
+			err = r.giveUp(ctx, b, pending)
 		case b.API == apiBulk2:
 			err = r.recoverJob(ctx, b, pending)
 		default:
@@ -78,9 +78,12 @@ func (r *run) closeBatch(ctx context.Context, b destinations.Batch) error {
 	return r.settle(ctx, b.Number, nil, nil, true)
 }
 
-// recoverREST: an upsert, update or delete may be sent twice; an insert may
-// not, and has no handle either, so its rows are looked for by their key.
-func (r *run) recoverREST(ctx context.Context, b destinations.Batch, pending *planner.SettledSet) error {
+// giveUp closes a batch of which no more can be learned than what records are
+// there: one sent by Collections, or a job that the org has forgotten. An
+// upsert, update or delete may be sent twice; an insert may not, so its rows
+// are looked for by their key.
+func (r *run) giveUp(ctx context.Context, b destinations.Batch, pending *planner.SettledSet) error {
+	r.doubtful.Add(b.Seqs)
 	if b.Step == callCreate.String() {
 		if err := r.settleLanded(ctx, b, pending); err != nil {
 			return err
@@ -154,13 +157,7 @@ func (r *run) recoverJob(ctx context.Context, b destinations.Batch, pending *pla
 		}
 	}
 	if info == nil {
-		// Expired, results and all.
-		if b.Step == callCreate.String() {
-			if err := r.settleLanded(ctx, b, pending); err != nil {
-				return err
-			}
-		}
-		return r.closeBatch(ctx, b)
+		return r.giveUp(ctx, b, pending) // expired, results and all
 	}
 	if !info.Terminal() {
 		ended, err := r.wait(ctx, b.Handle)
@@ -176,7 +173,7 @@ func (r *run) recoverJob(ctx context.Context, b destinations.Batch, pending *pla
 	if !whole {
 		// Ids that were found by query are not in the plan. The job is over,
 		// and sending its rows again changes nothing that it did.
-		return r.closeBatch(ctx, b)
+		return r.giveUp(ctx, b, pending)
 	}
 	answers, err := r.readAnswers(ctx, j, *info)
 	var misfit *misfitError
@@ -185,12 +182,7 @@ func (r *run) recoverJob(ctx context.Context, b destinations.Batch, pending *pla
 		// the org itself tells which inserts it holds, and all else may be
 		// sent again.
 		r.t.log.WarnContext(ctx, "a job's results do not fit its rows", "job", b.Handle, "error", err)
-		if j.c == callCreate {
-			if err := r.settleLanded(ctx, b, pending); err != nil {
-				return err
-			}
-		}
-		return r.closeBatch(ctx, b)
+		return r.giveUp(ctx, b, pending)
 	}
 	if err != nil {
 		return err
@@ -200,6 +192,7 @@ func (r *run) recoverJob(ctx context.Context, b destinations.Batch, pending *pla
 	if err != nil {
 		return err
 	}
+	r.doubtful.Add(left.unknown)
 	if len(left.complete) > 0 {
 		b.Step = stepComplete
 		if err := r.update(ctx, b); err != nil {

@@ -278,6 +278,9 @@ func (r *run) refused(ctx context.Context, c call, batch destinations.Batch, p p
 		}
 		p.rows = open
 	}
+	for _, x := range p.rows {
+		x.doubt = x.doubt || e.Unknown
+	}
 	one := len(p.rows) == 1
 	if !e.Unknown && one && (e.Class == api.RowFault || e.Class == api.SplitBatch) {
 		x := p.rows[0]

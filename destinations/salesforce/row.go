@@ -52,6 +52,7 @@ type row struct {
 	complete bool           // send what the org is thought to hold too
 	refs     map[int]string // Ids of references found by query, by column
 	rematch  bool           // the Id was found dead and looked for anew
+	doubt    bool           // it was sent, and what became of it is not known
 	attempts int
 }
 

@@ -33,6 +33,7 @@ type stream struct {
 	attempts int   // that the rows have behind them
 	complete bool
 	rematch  bool
+	doubt    bool
 
 	// rest and job take over a batch, to be sent now or in a worker.
 	rest func(ctx context.Context, rows []*row) error
@@ -76,6 +77,7 @@ func (s *stream) row(op *planner.Operation) *row {
 	if s.complete {
 		x.complete, x.exists = true, false
 	}
+	x.doubt = x.doubt || s.doubt
 	if s.rematch {
 		x.id, x.rematch = "", true
 	}
@@ -118,7 +120,7 @@ func (t *Target) needsLookup(c call, x *row) bool {
 			return true
 		}
 	case callUpsert:
-		if t.hasCreateOnly && !x.exists && !x.complete {
+		if x.inDoubt() || t.hasCreateOnly && !x.exists && !x.complete {
 			return true
 		}
 	}
