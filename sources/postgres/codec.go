@@ -391,14 +391,17 @@ func appendNumeric(dst, cell []byte) ([]byte, error) {
 	if len(digits) != 2*count || scale > numericMaxScale || sign != numericPositive && sign != numericNegative {
 		return dst, errNumeric
 	}
-	// digit returns the base 10000 digit of weight w.
-	digit := func(w int) (int, bool) {
-		i := weight - w
-		if i < 0 || i >= count {
-			return 0, true
+	for i := 0; i < len(digits); i += 2 {
+		if binary.BigEndian.Uint16(digits[i:]) >= 10000 {
+			return dst, errNumeric
 		}
-		d := int(binary.BigEndian.Uint16(digits[2*i:]))
-		return d, d < 10000
+	}
+	// digit returns the base 10000 digit of weight w.
+	digit := func(w int) int {
+		if i := weight - w; i >= 0 && i < count {
+			return int(binary.BigEndian.Uint16(digits[2*i:]))
+		}
+		return 0
 	}
 	start := len(dst)
 	out := dst
@@ -408,10 +411,7 @@ func appendNumeric(dst, cell []byte) ([]byte, error) {
 	zero := true
 	head := len(out)
 	for w := weight; w >= 0; w-- {
-		d, ok := digit(w)
-		if !ok {
-			return dst, errNumeric
-		}
+		d := digit(w)
 		if len(out) == head && d == 0 && w > 0 {
 			continue // leading zeros
 		}
@@ -428,10 +428,7 @@ func appendNumeric(dst, cell []byte) ([]byte, error) {
 	if scale > 0 {
 		out = append(out, '.')
 		for w, left := -1, scale; left > 0; w, left = w-1, left-4 {
-			d, ok := digit(w)
-			if !ok {
-				return dst, errNumeric
-			}
+			d := digit(w)
 			group := [4]byte{byte('0' + d/1000), byte('0' + d/100%10), byte('0' + d/10%10), byte('0' + d%10)}
 			for _, c := range group[:min(4, left)] {
 				zero = zero && c == '0'

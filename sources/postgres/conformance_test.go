@@ -1,12 +1,15 @@
 package postgres_test
 
 import (
+	"fmt"
 	"math"
 	"os"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 
 	"coho/models"
 	"coho/sources"
@@ -15,7 +18,14 @@ import (
 	"coho/sources/sourcetest"
 )
 
-func TestMain(m *testing.M) { os.Exit(postgrestest.Main(m)) }
+func TestMain(m *testing.M) {
+	code := postgrestest.Main(m)
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
 
 func open(tb testing.TB, dsn string) *postgres.Source {
 	tb.Helper()
