@@ -54,7 +54,7 @@ func TestWritesSayWhetherTheyMayHaveBeenCarriedOut(t *testing.T) {
 		"200 page":              {answering(200, page), true, Wait, "HTML page"},
 		"200 empty":             {answering(200, ""), true, Wait, ""},
 		"200 other JSON":        {answering(200, `{"ok":true}`), true, Wait, "not what the API documents"},
-		"302":                   {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 302) }, true, StopRun, "Found"},
+		"302":                   {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) }, true, StopRun, "Found"},
 		"408":                   {answering(408, ""), true, Wait, "Request Timeout"},
 		"420":                   {answering(420, page), false, Wait, "no such org"},
 		"429":                   {answering(429, ""), false, Wait, "Too Many Requests"},

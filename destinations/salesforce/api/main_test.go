@@ -1,7 +1,6 @@
 package api
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -157,15 +156,6 @@ func body(t *testing.T, r *http.Request) string {
 	b, err := io.ReadAll(from)
 	if err != nil {
 		t.Error(err)
-	}
-	return string(b)
-}
-
-func asJSON(t *testing.T, v any) string {
-	t.Helper()
-	b, err := json.Marshal(v)
-	if err != nil {
-		t.Fatal(err)
 	}
 	return string(b)
 }
