@@ -26,7 +26,7 @@ func (c *session) prepare(ctx context.Context, m models.Model) (stmt bindings.Pr
 		return stmt, err
 	}
 	var parsed bindings.ExtractedStatements
-	n := bindings.ExtractStatements(c.conn, sql, &parsed)
+	n := bindings.ExtractStatements(c.conn, resolveFiles(sql, c.source.options.Dir), &parsed)
 	defer bindings.DestroyExtracted(&parsed)
 	switch {
 	case n == 0:

@@ -27,7 +27,7 @@ type Options struct {
 	// memory, for queries that name their files themselves.
 	Path string
 
-	// Dir is where relative file names in queries are looked for. "" is the
+	// Dir is what relative file names in queries are relative to. "" is the
 	// working directory. A comma or quote in it is refused: DuckDB takes a
 	// list of directories there.
 	Dir string

@@ -191,6 +191,14 @@ func TestFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// A file of the same name in the working directory is not read.
+	t.Chdir(t.TempDir())
+	if err := os.Mkdir("in", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile("in/a.csv", []byte("id,name,day\n3,wrong,\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	s := open(t, duckdb.Options{Dir: dir})
 	for _, from := range []string{
 		"read_parquet('in/a.parquet')", "read_parquet('in/*.parquet')", "'in/a.parquet'", "read_csv('in/a.csv')",
