@@ -246,7 +246,6 @@ func (e *Engine) prepare(ctx context.Context, s *models.Sync) (*prepared, error)
 	}
 	cols := schema.Columns()
 	var problems destinations.Problems
-	problems = append(problems, checkColumns(s, cols)...)
 	mapping, err := models.CompileMapping(s, cols)
 	if err != nil {
 		var me models.MappingErrors
@@ -254,7 +253,11 @@ func (e *Engine) prepare(ctx context.Context, s *models.Sync) (*prepared, error)
 			return nil, fmt.Errorf("sync %s: %w", s.Name, err)
 		}
 		for _, m := range me {
-			problems = append(problems, destinations.Problem{Pos: m.Pos, Field: m.Field, Message: m.Message})
+			message := fmt.Sprintf("sync %s: %s", s.Name, m.Message)
+			if m.Field != "" {
+				message = fmt.Sprintf("sync %s, field %s: %s", s.Name, m.Field, m.Message)
+			}
+			problems = append(problems, destinations.Problem{Pos: m.Pos, Field: m.Field, Message: message})
 		}
 	}
 	dest, err := e.destination(s.Destination)
@@ -277,45 +280,4 @@ func (e *Engine) prepare(ctx context.Context, s *models.Sync) (*prepared, error)
 		return nil, fmt.Errorf("destination %s: %w", s.Destination, err)
 	}
 	return &prepared{sync: s, schema: schema, mapping: mapping, target: target, org: org}, nil
-}
-
-// checkColumns looks for the key and match columns in the query's result, and
-// for column names that it has twice.
-func checkColumns(s *models.Sync, cols []models.Column) destinations.Problems {
-	var ps destinations.Problems
-	count := map[string]int{}
-	names := make([]string, 0, len(cols))
-	for _, c := range cols {
-		count[c.Name]++
-		names = append(names, c.Name)
-	}
-	need := func(name, what string) {
-		switch {
-		case count[name] == 0:
-			ps = append(ps, destinations.Problem{Pos: s.Pos, Message: fmt.Sprintf("sync %s: the query of model %s has no column %q, which is %s%s", s.Name, s.Model.Name, name, what, suggest(name, names))})
-		case count[name] > 1:
-			ps = append(ps, destinations.Problem{Pos: s.Pos, Message: fmt.Sprintf("sync %s: the query of model %s has %d columns named %q; give each its own name with AS", s.Name, s.Model.Name, count[name], name)})
-		}
-	}
-	for _, k := range s.Model.PrimaryKey {
-		need(k, "in its primary_key")
-	}
-	if m := s.Match.Column; m != "" && !contains(s.Model.PrimaryKey, m) {
-		need(m, "the match column")
-	}
-	for _, f := range s.Fields {
-		if f.Column != "" && count[f.Column] > 1 && !contains(s.Model.PrimaryKey, f.Column) {
-			need(f.Column, "mapped")
-		}
-	}
-	return ps
-}
-
-func contains(list []string, s string) bool {
-	for _, l := range list {
-		if l == s {
-			return true
-		}
-	}
-	return false
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"coho/destinations"
+	"coho/models"
 )
 
 // UsageError is a mistake in how coho was asked: an unknown name, flags that
@@ -75,40 +76,14 @@ func (e *BoundError) Error() string {
 	return fmt.Sprintf("sync %s: its state is of %s %s, and the config now says %s; %s", e.Sync, e.What, e.Was, e.Now, hint)
 }
 
-// suggest returns `; did you mean "x"?` for the known name nearest to name,
-// or a list of the known names where none is near and they are few.
+// suggest returns `; did you mean "x"?` for the known name nearest to name, or
+// the known names where none is near and they are few.
 func suggest(name string, known []string) string {
-	best, bestDist := "", len(name)/2+2
-	for _, k := range known {
-		if d := editDistance(strings.ToLower(name), strings.ToLower(k)); d < bestDist {
-			best, bestDist = k, d
-		}
+	if near := models.Nearest(name, known); near != "" {
+		return fmt.Sprintf("; did you mean %q?", near)
 	}
-	switch {
-	case best != "":
-		return fmt.Sprintf("; did you mean %q?", best)
-	case len(known) > 0 && len(known) <= 12:
+	if len(known) > 0 && len(known) <= 12 {
 		return "; there is " + strings.Join(known, ", ")
 	}
 	return ""
-}
-
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		diag := row[0]
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := diag
-			if a[i-1] != b[j-1] {
-				cost++
-			}
-			diag = row[j]
-			row[j] = min(cost, row[j]+1, row[j-1]+1)
-		}
-	}
-	return row[len(b)]
 }

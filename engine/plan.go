@@ -70,6 +70,12 @@ func (e *Engine) Plan(ctx context.Context, name string, o PlanOptions) (run *Run
 		return nil, err
 	}
 	run.Warnings = append(run.Warnings, p.target.Warnings()...)
+	defer func() {
+		if run != nil {
+			u := p.target.Usage()
+			run.API = &APICounts{Calls: u.Calls, BulkJobs: u.BulkJobs, Remaining: u.Remaining}
+		}
+	}()
 	var snap planner.Snapshot = store
 	if berr := e.bound(store, p); berr != nil {
 		if !o.Full || berr.FullIsUnsafe {
@@ -173,7 +179,7 @@ func (e *Engine) spec(p *prepared, schema models.Schema, full bool) planner.Spec
 		Convert:        p.target.Convert,
 		ColumnName:     func(field int) string { return filledBy(s, field) },
 		NormalizeMatch: p.target.NormalizeMatch,
-		MatchIsKey:     len(s.Model.PrimaryKey) == 1 && s.Model.PrimaryKey[0] == s.Match.Column,
+		MatchIsKey:     matchIsKey(p),
 		Full:           full,
 	}
 	for _, k := range s.Model.PrimaryKey {
@@ -193,6 +199,14 @@ func (e *Engine) spec(p *prepared, schema models.Schema, full bool) planner.Spec
 		}
 	}
 	return spec
+}
+
+// matchIsKey reports whether rows of different keys are always different
+// records: the match column is the key, and the org tells its values apart by
+// case as keys are.
+func matchIsKey(p *prepared) bool {
+	s := p.sync
+	return len(s.Model.PrimaryKey) == 1 && s.Model.PrimaryKey[0] == s.Match.Column && p.target.NormalizeMatch("aA") == "aA"
 }
 
 // filledBy names what fills a field, for messages.
@@ -249,7 +263,7 @@ func (e *Engine) bind(store *snapshot.Store, p *prepared, full bool) error {
 			return fmt.Errorf("forget the old state of sync %s: %w", p.sync.Name, err)
 		}
 	}
-	if _, ok := store.Identity(); ok {
+	if was, ok := store.Identity(); ok && was.MatchIsKey == matchIsKey(p) {
 		return nil
 	}
 	if err := store.SetIdentity(identityOf(p)); err != nil {
@@ -259,7 +273,7 @@ func (e *Engine) bind(store *snapshot.Store, p *prepared, full bool) error {
 }
 
 func identityOf(p *prepared) snapshot.Identity {
-	return snapshot.Identity{Org: p.org, Destination: p.sync.Destination, Object: p.sync.Object, MatchField: p.sync.Match.Field, PrimaryKey: p.sync.Model.PrimaryKey}
+	return snapshot.Identity{Org: p.org, Destination: p.sync.Destination, Object: p.sync.Object, MatchField: p.sync.Match.Field, PrimaryKey: p.sync.Model.PrimaryKey, Mode: string(p.sync.Mode), MatchIsKey: matchIsKey(p)}
 }
 
 // nothing is the snapshot of a sync whose state would be forgotten.

@@ -169,7 +169,7 @@ func (r *running) execute(ctx, work context.Context) (err error) {
 	}
 	r.run.Choice = p.target.Estimate(sum).Choice
 
-	ref := snapshot.PlanRef{RunID: r.run.ID, Dir: filepath.Base(dir), Full: r.options.Full}
+	ref := snapshot.PlanRef{RunID: r.run.ID, Dir: filepath.Base(dir), Full: r.options.Full, Fields: plan.Fields()}
 	if err := savePlanned(dir, p.sync, p.schema.Columns()); err != nil {
 		return errors.Join(err, os.RemoveAll(dir))
 	}

@@ -287,7 +287,7 @@ max_changes = 25
 		{"sequence", c.Sequences["nightly"], models.Sequence{
 			Name: "nightly", Steps: [][]string{{"later"}, {"early", "later"}}, Schedule: "@every 10m", Timezone: "UTC", OnError: "continue",
 		}},
-		{"guards", c.Syncs["later"].Guards, models.Guards{MaxDeletes: usualMaxDeletes, MaxChanges: models.Limit{Set: true, Count: 25}}},
+		{"guards", c.Syncs["later"].Guards, models.Guards{MaxChanges: models.Limit{Set: true, Count: 25}}},
 	} {
 		if !reflect.DeepEqual(test.got, test.want) {
 			t.Errorf("%s: got %v, want %v", test.name, test.got, test.want)

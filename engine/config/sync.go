@@ -155,21 +155,17 @@ func (t *table) write() models.Write {
 	return out
 }
 
-// usualMaxDeletes guards a sync that removes records and names no guard of its
-// own: an emptied model must not empty the org.
-var usualMaxDeletes = models.Limit{Set: true, IsShare: true, Percent: 50}
-
+// guards reads the limits on a plan. One that is not given is left unset: what
+// then guards a sync that removes records is the planner's affair.
 func (t *table) guards(s *models.Sync) models.Guards {
 	var g models.Guards
-	if s.OnRemoved != models.RemovedNothing {
-		g.MaxDeletes = usualMaxDeletes
-	}
 	in := t.sub("guards")
 	if in == nil {
 		return g
 	}
-	if l := in.limit("max_deletes"); l.Set {
-		g.MaxDeletes = l
+	g.MaxDeletes = in.limit("max_deletes")
+	if s.Mode == models.ModeArchive && g.MaxDeletes.IsShare {
+		in.fail(in.pos("max_deletes"), "max_deletes: in archive mode it takes a count of rows: the snapshot holds what was deleted before, and a share of that says nothing")
 	}
 	g.MaxChanges = in.limit("max_changes")
 	in.done()
