@@ -51,8 +51,8 @@ func (r *rows) start(m models.Model) error {
 	}
 	var pending bindings.PendingResult
 	defer bindings.DestroyPending(&pending)
-	// The streaming calls are marked as deprecated in DuckDB's header and
-	// remain the only ones that do not hold the whole result in memory.
+	// Marked as deprecated in DuckDB's header, and still the only call that
+	// does not hold the whole result in memory.
 	if bindings.PendingPreparedStreaming(stmt, &pending) == bindings.StateError {
 		return queryError(r.ctx, bindings.PendingError(pending))
 	}

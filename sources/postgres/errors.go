@@ -44,10 +44,8 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// SQLSTATE codes that get a message of our own.
-const (
-	codeSyntaxError = "42601"
-)
+// codeSyntaxError is the SQLSTATE that gets a message of our own.
+const codeSyntaxError = "42601"
 
 // serverError keeps of a pgconn error what a user may see.
 func serverError(e *pgconn.PgError, query string) *Error {
@@ -170,7 +168,7 @@ func (s *Source) address() string {
 // parseError says that a connection string is malformed without quoting it:
 // in a malformed one nothing tells where the password is.
 func parseError(err error) error {
-	const want = "want postgres://user:password@host:port/database, or key=value pairs such as host=... user=... dbname=..."
+	const want = "want postgres://user:password@host:port/database, or key=value pairs such as host, user and dbname"
 	// These are found after the string was taken apart, so their cause does
 	// not quote it.
 	if cause := errors.Unwrap(err); cause != nil {

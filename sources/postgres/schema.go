@@ -15,10 +15,8 @@ import (
 // encodingVersion changes when a cell's bytes come to mean something else.
 const encodingVersion = "1"
 
-const (
-	formatText   = 0
-	formatBinary = 1
-)
+// formatBinary is the protocol's code for a column in binary form; text is 0.
+const formatBinary = 1
 
 // schema implements models.Schema.
 type schema struct {

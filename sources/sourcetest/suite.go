@@ -303,9 +303,8 @@ func testMillion(t *testing.T, _ Harness, s sources.Source) {
 	if err := rows.Err(); err != nil {
 		t.Fatal(err)
 	}
-	allocs := 0.0
 	runtime.ReadMemStats(&after)
-	allocs = float64(after.Mallocs-before.Mallocs) / (0.9 * millionRows)
+	allocs := float64(after.Mallocs-before.Mallocs) / (0.9 * millionRows)
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	if n != millionRows || sum != millionRows*(millionRows+1)/2 {
