@@ -275,7 +275,8 @@ func (r *run) settleJob(ctx context.Context, j *job, batch destinations.Batch, a
 				left.unknown = left.unknown.Append(op.Seq) // sending it again does no harm
 				continue
 			}
-			lost = append(lost, j.row(op.Clone()))
+			x := j.row(op)
+			lost = append(lost, x.keep())
 			if len(lost) >= prepareRows {
 				if err := ask(); err != nil {
 					return left, err
@@ -288,7 +289,7 @@ func (r *run) settleJob(ctx context.Context, j *job, batch destinations.Batch, a
 			return left, err
 		}
 		x := j.row(op)
-		o, v := r.judge(x, said)
+		o, v := r.judge(&x, said)
 		switch v {
 		case settledRow:
 			s.add(op.Clone(), o)
@@ -325,7 +326,7 @@ func (r *run) settleJob(ctx context.Context, j *job, batch destinations.Batch, a
 }
 
 // row is a row of the job as it was sent.
-func (j *job) row(op *planner.Operation) *row {
+func (j *job) row(op *planner.Operation) row {
 	x := newRow(op, j.complete)
 	x.attempts = j.attempts
 	return x

@@ -269,7 +269,7 @@ func (r *run) maxAttempts() int {
 }
 
 // newRow is a row for an operation, as the run must send it.
-func (r *run) newRow(op *planner.Operation) *row {
+func (r *run) newRow(op *planner.Operation) row {
 	r.mu.Lock()
 	complete := r.complete.Has(op.Seq)
 	r.mu.Unlock()

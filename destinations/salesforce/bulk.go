@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"coho/destinations"
 	"coho/destinations/salesforce/api"
@@ -215,7 +216,9 @@ func (r *run) jobFailure(j *job, info api.JobInfo, left leftovers) (code string,
 	if len(left.unprocessed) == 0 {
 		return code, nil
 	}
-	if api.Classify(code, message) == api.StopRun {
+	// An InvalidBatch may be one row's fault or the mapping's. Collections tell
+	// the two apart, and that is where its rows end up.
+	if api.Classify(code, message) == api.StopRun && !strings.EqualFold(code, "InvalidBatch") {
 		return code, fmt.Errorf("bulk job %s failed: %s: %s (%s)", info.ID, code, message, api.Explain(code))
 	}
 	return code, nil

@@ -83,8 +83,14 @@ func (d *Destination) Open(ctx context.Context, sync *models.Sync, columns []mod
 	t.log = d.options.Logger.With("sync", sync.Name, "object", t.object.Name)
 	t.warnings = c.warnings
 	t.references = newReferences(len(t.columns))
-	for _, col := range t.columns {
+	t.lockField = -1
+	for i, col := range t.columns {
 		t.hasCreateOnly = t.hasCreateOnly || col.createOnly
+		if col.class == classReference && sync.Write.SortBatchesBy != "none" {
+			if t.lockField < 0 || (col.WriteRequiresMasterRead && !t.columns[t.lockField].WriteRequiresMasterRead) {
+				t.lockField = i
+			}
+		}
 	}
 	return t, nil
 }
@@ -121,6 +127,7 @@ type Target struct {
 	warnings []string
 
 	hasCreateOnly bool
+	lockField     int // the column by whose parent rows are sorted; -1: none
 	references    *references
 
 	calls, jobs atomic.Int64

@@ -123,7 +123,8 @@ func (r *run) settleLanded(ctx context.Context, b destinations.Batch, pending *p
 	}
 	for ops.Next() {
 		if op := ops.Operation(); pending.Has(op.Seq) {
-			rows = append(rows, newRow(op.Clone(), false))
+			x := newRow(op, false)
+			rows = append(rows, x.keep())
 		}
 		if len(rows) >= prepareRows {
 			if err := ask(); err != nil {
@@ -220,7 +221,7 @@ func (r *run) rebuild(b destinations.Batch) (j *job, whole bool, err error) {
 	defer ops.Close()
 	for ops.Next() {
 		x := newRow(ops.Operation(), false)
-		key := r.t.keyOf(c, x)
+		key := r.t.keyOf(c, &x)
 		if key == "" {
 			return nil, false, nil
 		}

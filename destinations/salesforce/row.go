@@ -56,8 +56,15 @@ type row struct {
 	attempts int
 }
 
-func newRow(op *planner.Operation, complete bool) *row {
-	return &row{op: op, id: op.ID, exists: op.Known && !complete, complete: complete}
+func newRow(op *planner.Operation, complete bool) row {
+	return row{op: op, id: op.ID, exists: op.Known && !complete, complete: complete}
+}
+
+// keep is a copy of a row whose operation is about to become invalid.
+func (r *row) keep() *row {
+	kept := *r
+	kept.op = r.op.Clone()
+	return &kept
 }
 
 // sends reports whether an assignment goes into the row's record.

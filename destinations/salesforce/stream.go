@@ -2,6 +2,8 @@ package salesforce
 
 import (
 	"context"
+	"slices"
+	"strings"
 
 	"coho/destinations"
 	"coho/planner"
@@ -18,6 +20,10 @@ const (
 	// retryByREST is up to how many rows of a job are sent again by
 	// Collections, whose batches can shrink down to one row.
 	retryByREST = 2000
+
+	// sortCalls is of how many Collections calls the rows are sorted
+	// together.
+	sortCalls = 12
 )
 
 // stream turns operations of one call, in the plan's order, into batches: of
@@ -39,6 +45,7 @@ type stream struct {
 	rest func(ctx context.Context, rows []*row) error
 	job  func(ctx context.Context, j *job) error
 
+	next    row    // the operation at hand, while it is valid
 	bulk    bool   // it has been decided for jobs
 	rows    []*row // undecided, or for the next Collections call
 	held    int    // bytes of rows
@@ -49,29 +56,30 @@ type stream struct {
 
 // add takes the next operation, which is valid only during the call.
 func (s *stream) add(ctx context.Context, op *planner.Operation) error {
-	if !s.bulk {
-		s.rows = append(s.rows, s.row(op.Clone()))
-		s.held += weight(op)
-		switch {
-		case s.from > 0 && (int64(len(s.rows)) >= s.from || s.held >= pendingBytes):
-			s.bulk = true
-			rows := s.rows
-			s.rows, s.held = nil, 0
-			for _, x := range rows {
-				if err := s.addBulk(ctx, x, true); err != nil {
-					return err
-				}
-			}
-		case s.from == 0 && (len(s.rows) >= s.size || s.held >= maxRequestBytes):
-			return s.flush(ctx)
-		}
-		return nil
+	s.next = s.row(op)
+	if s.bulk {
+		return s.addBulk(ctx, &s.next, false)
 	}
-	return s.addBulk(ctx, s.row(op), false)
+	s.rows = append(s.rows, s.next.keep())
+	s.held += weight(op)
+	switch {
+	case s.from > 0 && (int64(len(s.rows)) >= s.from || s.held >= pendingBytes):
+		s.bulk = true
+		rows := s.rows
+		s.rows, s.held = nil, 0
+		for _, x := range rows {
+			if err := s.addBulk(ctx, x, true); err != nil {
+				return err
+			}
+		}
+	case s.from == 0 && (len(s.rows) >= s.size*sortCalls || s.held >= pendingBytes):
+		return s.flush(ctx)
+	}
+	return nil
 }
 
 // row is a row with what the stream knows of it.
-func (s *stream) row(op *planner.Operation) *row {
+func (s *stream) row(op *planner.Operation) row {
 	x := s.r.newRow(op)
 	x.attempts = s.attempts
 	if s.complete {
@@ -101,7 +109,7 @@ func (s *stream) addBulk(ctx context.Context, x *row, owned bool) error {
 		return s.write(ctx, x, owned)
 	}
 	if !owned {
-		x.op = x.op.Clone()
+		x = x.keep()
 	}
 	s.lookups = append(s.lookups, x)
 	if len(s.lookups) >= prepareRows {
@@ -186,7 +194,7 @@ func (s *stream) write(ctx context.Context, x *row, owned bool) error {
 			return nil
 		case unfit:
 			if !owned {
-				x.op = x.op.Clone()
+				x = x.keep()
 			}
 			s.rows = append(s.rows, x)
 			s.held += weight(x.op)
@@ -215,9 +223,12 @@ func (s *stream) seal(ctx context.Context) error {
 	return s.job(ctx, j)
 }
 
-// flush hands over the rows for Collections, a call's worth at a time.
+// flush hands over the rows for Collections, a call's worth at a time, rows of
+// one parent together: two calls that write children of one record side by side
+// fight over its lock.
 func (s *stream) flush(ctx context.Context) error {
 	rows := s.rows
+	s.r.t.sortByParent(rows)
 	s.rows, s.held = nil, 0
 	for len(rows) > 0 {
 		n, bytes := 0, 0
@@ -266,4 +277,22 @@ func (s *stream) discard() {
 		s.builder.discard()
 		s.builder = nil
 	}
+}
+
+// sortByParent sorts rows by the parent whose lock they would fight over, in
+// the plan's order where it is the same: the first reference of the mapping, a
+// master before others.
+func (t *Target) sortByParent(rows []*row) {
+	if t.lockField < 0 {
+		return
+	}
+	parent := func(x *row) string {
+		for i := range x.op.Assignments {
+			if a := &x.op.Assignments[i]; a.Field == t.lockField {
+				return a.Cell.Text
+			}
+		}
+		return ""
+	}
+	slices.SortStableFunc(rows, func(a, b *row) int { return strings.Compare(parent(a), parent(b)) })
 }
