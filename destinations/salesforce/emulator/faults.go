@@ -1,0 +1,196 @@
+package emulator
+
+import (
+	"encoding/json"
+	"fmt"
+	"hash/maphash"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Fault makes the org misbehave on demand. It acts on requests when Status,
+// Delay, a cut or ExpireSession is set, on the rows of writes when RowCode is
+// set, and on Bulk jobs when FailJob is set; one fault may do all three.
+type Fault struct {
+	// Match selects calls: a kind ("collections", "bulk", "bulk.upload",
+	// "query", "token", ... see Counters.Calls), which covers the kinds below it
+	// ("bulk" covers "bulk.upload"), or part of "METHOD /path". For rows and
+	// jobs it is part of "KIND OPERATION OBJECT", such as "collections upsert
+	// Account" or "bulk update Contact". Empty matches everything.
+	Match string `json:"match"`
+	// Times is how many requests (or jobs) it acts on: 0 is once, -1 for ever.
+	// For rows it is how many rows fail in all, 0 and -1 being no limit.
+	Times int `json:"times"`
+	After int `json:"after"` // the first so many matching requests are spared
+
+	Status        int           `json:"status"` // HTTP status of the answer; the request is not carried out
+	Code          string        `json:"code"`   // its errorCode
+	Message       string        `json:"message"`
+	Delay         time.Duration `json:"delay"`          // before the request is carried out; in JSON a text such as "50ms"
+	CutBefore     bool          `json:"cut_before"`     // drop the connection instead of carrying it out
+	CutAfter      bool          `json:"cut_after"`      // carry it out, then drop the connection without an answer
+	ExpireSession bool          `json:"expire_session"` // every session issued so far ends as the request arrives
+
+	RowCode    string  `json:"row_code"` // rows fail with this code
+	RowMessage string  `json:"row_message"`
+	RowShare   float64 `json:"row_share"` // this share of the rows, by chance; 0 is every row
+	RowTries   int     `json:"row_tries"` // each row fails at most so often; 0 is no limit
+
+	FailJob      string `json:"fail_job"`       // errorMessage of a job that ends as Failed
+	FailJobAfter int    `json:"fail_job_after"` // so many rows are processed first, the rest stay unprocessed
+}
+
+// UnmarshalJSON accepts the delay as text.
+func (f *Fault) UnmarshalJSON(text []byte) error {
+	type plain Fault
+	aux := struct {
+		*plain
+		Delay string `json:"delay"`
+	}{plain: (*plain)(f)}
+	if err := json.Unmarshal(text, &aux); err != nil {
+		return err
+	}
+	if aux.Delay == "" {
+		return nil
+	}
+	d, err := time.ParseDuration(aux.Delay)
+	if err != nil {
+		return fmt.Errorf("delay %q: %w", aux.Delay, err)
+	}
+	f.Delay = d
+	return nil
+}
+
+func (f *Fault) onRequests() bool {
+	return f.Status != 0 || f.Code != "" && f.RowCode == "" || f.Delay != 0 || f.CutBefore || f.CutAfter || f.ExpireSession
+}
+
+type activeFault struct {
+	Fault
+	seen, fired int
+	rowsFailed  int
+	tries       map[uint64]int
+}
+
+// spent says whether a fault has acted as often as it may, and counts one more.
+func (a *activeFault) fire() bool {
+	a.seen++
+	if a.seen <= a.After || a.Times >= 0 && a.fired >= max(a.Times, 1) {
+		return false
+	}
+	a.fired++
+	return true
+}
+
+// faults are those in force.
+type faults struct {
+	mu   sync.Mutex
+	list []*activeFault
+	rng  *rand.Rand
+	seed maphash.Seed
+}
+
+func newFaults(seed int64) *faults {
+	return &faults{rng: rand.New(rand.NewPCG(uint64(seed), 0xfa17)), seed: maphash.MakeSeed()}
+}
+
+// AddFault puts a fault in force.
+func (s *Server) AddFault(f Fault) {
+	s.faults.mu.Lock()
+	defer s.faults.mu.Unlock()
+	s.faults.list = append(s.faults.list, &activeFault{Fault: f, tries: map[uint64]int{}})
+}
+
+// ClearFaults ends all faults.
+func (s *Server) ClearFaults() {
+	s.faults.mu.Lock()
+	defer s.faults.mu.Unlock()
+	s.faults.list = nil
+}
+
+func matchesCall(match, kind, line string) bool {
+	return match == "" || kind == match || strings.HasPrefix(kind, match+".") || strings.Contains(line, match)
+}
+
+// request returns the fault, if any, that a request runs into.
+func (fs *faults) request(kind, line string) (Fault, bool) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	for _, a := range fs.list {
+		if a.onRequests() && matchesCall(a.Match, kind, line) && a.fire() {
+			return a.Fault, true
+		}
+	}
+	return Fault{}, false
+}
+
+// job returns the fault, if any, that a Bulk job runs into.
+func (fs *faults) job(text string) (Fault, bool) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	for _, a := range fs.list {
+		if a.FailJob != "" && strings.Contains(text, a.Match) && a.fire() {
+			return a.Fault, true
+		}
+	}
+	return Fault{}, false
+}
+
+// rows returns the function that decides which rows of a transaction fail; nil
+// when none does.
+func (fs *faults) rows(text string) func(*rowWrite) *rowError {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	var hit []*activeFault
+	for _, a := range fs.list {
+		if a.RowCode != "" && strings.Contains(text, a.Match) {
+			hit = append(hit, a)
+		}
+	}
+	if hit == nil {
+		return nil
+	}
+	return func(w *rowWrite) *rowError {
+		fs.mu.Lock()
+		defer fs.mu.Unlock()
+		for _, a := range hit {
+			if fs.strikes(a, w) {
+				return &rowError{a.RowCode, a.RowMessage, nil}
+			}
+		}
+		return nil
+	}
+}
+
+func (fs *faults) strikes(a *activeFault, w *rowWrite) bool {
+	if a.Times > 0 && a.rowsFailed >= a.Times {
+		return false
+	}
+	if a.RowShare > 0 && fs.rng.Float64() >= a.RowShare {
+		return false
+	}
+	if a.RowTries > 0 {
+		var h maphash.Hash
+		h.SetSeed(fs.seed)
+		switch {
+		case w.key != "":
+			_, _ = h.WriteString(w.key) // never fails
+		case w.id != "":
+			_, _ = h.WriteString(w.id)
+		default:
+			for _, c := range w.changes {
+				_, _ = h.WriteString(c.val)
+				_ = h.WriteByte(0)
+			}
+		}
+		id := h.Sum64()
+		if a.tries[id] >= a.RowTries {
+			return false
+		}
+		a.tries[id]++
+	}
+	a.rowsFailed++
+	return true
+}
