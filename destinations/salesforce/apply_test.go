@@ -291,8 +291,12 @@ func TestAutomatic(t *testing.T) {
 		t.Fatalf("calls were %v", c.Calls)
 	}
 	w.org.ResetCounters()
+	before := target.Usage().Calls
 	l := w.ledger(many(planner.Upsert, 12_345))
 	w.mustApply(target, l)
+	if calls := target.Usage().Calls - before; calls != int64(w.org.Counters().APICalls) {
+		t.Fatalf("counted %d calls, the org %d", calls, w.org.Counters().APICalls)
+	}
 	if c := w.org.Counters(); c.JobsCreated != 1 || c.Calls["collections.upsert"] != 0 {
 		t.Fatalf("calls were %v", c.Calls)
 	}

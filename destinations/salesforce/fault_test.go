@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,6 +15,22 @@ import (
 	"coho/models"
 	"coho/planner"
 )
+
+var kinds = map[models.Mode]planner.Kind{models.ModeInsert: planner.Insert, models.ModeUpsert: planner.Upsert, models.ModeUpdate: planner.Update, models.ModeArchive: planner.Archive}
+
+// seed puts the records of many's rows into the org where the mode needs them,
+// and returns how many there are to be in the end.
+func (w *world) seed(mode models.Mode, n int) int {
+	if mode == models.ModeUpdate || mode == models.ModeArchive {
+		for i := range n {
+			w.insert(map[string]any{"Warehouse_Key__c": fmt.Sprintf("K%05d", i), "Name": "old"})
+		}
+	}
+	if mode == models.ModeArchive {
+		return 0
+	}
+	return n
+}
 
 // Every fault here passes. Whatever it is, each record is there once in the end
 // and each operation has its outcome, without help from a second run.
@@ -30,31 +48,20 @@ func TestPassingFaults(t *testing.T) {
 		"job failed half way":    {{FailJob: "InternalServerError : Unknown", FailJobAfter: 200}},
 		"jobs fail structurally": {{FailJob: "InvalidBatch : Records not processed", Times: 2}},
 	}
-	modes := map[models.Mode]planner.Kind{models.ModeInsert: planner.Insert, models.ModeUpsert: planner.Upsert, models.ModeUpdate: planner.Update, models.ModeArchive: planner.Archive}
 	for name, list := range faults {
-		for mode, kind := range modes {
+		for mode, kind := range kinds {
 			t.Run(name+"/"+string(mode), func(t *testing.T) {
 				both(t, func(t *testing.T, ingestion string) {
 					const n = 450
 					w := newWorld(t, emulator.Options{Seed: 1})
-					if mode == models.ModeUpdate || mode == models.ModeArchive {
-						for i := range n {
-							w.insert(map[string]any{"Warehouse_Key__c": fmt.Sprintf("K%05d", i), "Name": "old"})
-						}
-					}
+					w.seed(mode, n)
 					s := accountSync(mode, ingestion)
 					s.Write.MaxAttempts = 8
 					target := w.open(s)
 					for _, f := range list {
 						w.org.AddFault(f)
 					}
-					ops := many(kind, n)
-					if mode == models.ModeArchive {
-						for _, o := range ops {
-							o.Assignments = nil
-						}
-					}
-					l := w.ledger(ops)
+					l := w.ledger(many(kind, n))
 					w.mustApply(target, l)
 					if mode == models.ModeArchive {
 						w.once(0)
@@ -147,10 +154,10 @@ func TestPoisonedRequest(t *testing.T) {
 // Killed at the n-th word with the org, for every n, and run again: each record
 // is there once.
 func TestKilledAnywhere(t *testing.T) {
-	for _, mode := range []models.Mode{models.ModeInsert, models.ModeUpsert} {
+	for mode, kind := range kinds {
 		both(t, func(t *testing.T, ingestion string) {
 			for n := 0; ; n++ {
-				if done := killedAt(t, mode, ingestion, n); done {
+				if done := killedAt(t, mode, kind, ingestion, n); done {
 					if n < 5 {
 						t.Fatalf("only %d calls", n)
 					}
@@ -164,16 +171,13 @@ func TestKilledAnywhere(t *testing.T) {
 // killedAt runs with a context that ends as the n-th call arrives, then again.
 // The call itself may or may not be carried out. It returns whether the first
 // run came to its end.
-func killedAt(t *testing.T, mode models.Mode, ingestion string, n int) bool {
+func killedAt(t *testing.T, mode models.Mode, kind planner.Kind, ingestion string, n int) bool {
 	const rows = 60
 	w := newWorld(t, emulator.Options{Seed: int64(n)})
 	s := accountSync(mode, ingestion)
 	s.Write.RESTBatchSize, s.Write.BulkBatchSize, s.Write.Parallelism = 10, 20, 2
 	target := w.open(s)
-	kind := planner.Upsert
-	if mode == models.ModeInsert {
-		kind = planner.Insert
-	}
+	left := w.seed(mode, rows)
 	l := w.ledger(many(kind, rows))
 	ctx, kill := context.WithCancel(t.Context())
 	defer kill()
@@ -190,7 +194,7 @@ func killedAt(t *testing.T, mode models.Mode, ingestion string, n int) bool {
 	err := target.Apply(ctx, destinations.Application{Plan: l, Journal: l})
 	if err == nil {
 		l.done()
-		w.once(rows)
+		w.once(left)
 		return true
 	}
 	w.org.OnCall(nil)
@@ -200,7 +204,7 @@ func killedAt(t *testing.T, mode models.Mode, ingestion string, n int) bool {
 		t.Fatalf("call %d: the second run: %v", n, err)
 	}
 	l.done()
-	w.once(rows)
+	w.once(left)
 	l.want(destinations.Failed, 0)
 	return false
 }
@@ -367,4 +371,83 @@ func TestRowsOfAParentGoTogether(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Random rows, faults and deaths over many runs: in the end the org equals the
+// plan, nothing is doubled and every operation has its outcome.
+func TestRandomFaults(t *testing.T) {
+	faults := []emulator.Fault{
+		{RowCode: "UNABLE_TO_LOCK_ROW", RowShare: 0.2, RowTries: 1},
+		{Match: "collections", CutAfter: true}, {Match: "collections", CutBefore: true}, {Match: "collections", Status: 503},
+		{Match: "bulk.create", CutAfter: true}, {Match: "bulk.upload", CutAfter: true}, {Match: "bulk.upload", CutBefore: true},
+		{Match: "bulk.close", CutAfter: true}, {Match: "bulk.close", Status: 503}, {Match: "bulk.status", CutBefore: true},
+		{Match: "bulk.results", CutAfter: true}, {Match: "query", Status: 503}, {ExpireSession: true},
+		{FailJob: "InternalServerError : Unknown", FailJobAfter: 30}, {FailJob: "InvalidBatch : Records not processed"},
+	}
+	for seed := range uint64(24) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			t.Parallel()
+			rng := rand.New(rand.NewPCG(seed, 1))
+			w := newWorld(t, emulator.Options{Seed: int64(seed)})
+			mode := []models.Mode{models.ModeInsert, models.ModeUpsert, models.ModeUpdate, models.ModeArchive}[rng.IntN(4)]
+			s := accountSync(mode, []string{"rest", "bulk", "automatic"}[rng.IntN(3)])
+			s.Write.RESTBatchSize, s.Write.BulkBatchSize, s.Write.Parallelism = 1+rng.IntN(40), 20+rng.IntN(100), 1+rng.IntN(6)
+			s.Write.MaxAttempts = 10
+			n := 1 + rng.IntN(300)
+			left := w.seed(mode, n)
+			all := many(kinds[mode], n)
+			l := w.ledger(all[:n/2], all[n/2:])
+			for range 6 {
+				for range rng.IntN(3) {
+					f := faults[rng.IntN(len(faults))]
+					f.After = rng.IntN(6)
+					w.org.AddFault(f)
+				}
+				ctx, kill := context.WithCancel(t.Context())
+				deadline := rng.IntN(40)
+				var calls atomic.Int64
+				l.setHook(func() {
+					if calls.Add(1) > int64(deadline) {
+						kill()
+					}
+				})
+				err := w.open(s).Apply(ctx, destinations.Application{Plan: l, Journal: l})
+				kill()
+				l.setHook(nil)
+				if err == nil {
+					break
+				}
+			}
+			w.org.ClearFaults()
+			if err := w.open(s).Apply(t.Context(), destinations.Application{Plan: l, Journal: l}); err != nil {
+				t.Fatal(err)
+			}
+			l.done()
+			w.once(left)
+			l.want(destinations.Failed, 0)
+			for i := range left {
+				w.wantField(fmt.Sprintf("K%05d", i), "Name", fmt.Sprintf("Name %d", i))
+			}
+		})
+	}
+}
+
+// The org locks the parents of the rows that it writes.
+func TestRealLocks(t *testing.T) {
+	both(t, func(t *testing.T, ingestion string) {
+		w := newWorld(t, emulator.Options{Locks: true, LockWait: 2 * time.Millisecond, ProcessingDelay: 5 * time.Millisecond})
+		for i := range 3 {
+			w.insert(map[string]any{"Warehouse_Key__c": fmt.Sprint("P", i), "Name": "p"})
+		}
+		s := accountSync(models.ModeUpsert, ingestion)
+		s.Write.RESTBatchSize, s.Write.BulkBatchSize, s.Write.Parallelism, s.Write.MaxAttempts = 20, 100, 8, 12
+		var ops []*planner.Operation
+		for i := range 300 {
+			ops = append(ops, op(planner.Upsert, fmt.Sprint("C", i), set(fName, "c"), set(fParent, fmt.Sprint("P", i%3))))
+		}
+		l := w.ledger(ops)
+		w.mustApply(w.open(s), l)
+		l.want(destinations.Created, 300)
+		w.once(303)
+	})
 }

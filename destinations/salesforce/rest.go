@@ -309,7 +309,7 @@ func (r *run) refused(ctx context.Context, c call, batch destinations.Batch, p p
 
 // landedChecks is how often the org is asked whether rows of a lost call are
 // there before they count as never sent: the call may still be at work.
-const landedChecks = 4
+const landedChecks = 5
 
 // landed asks the org which rows of an insert whose answer was lost are there.
 // The org commits a call's rows together, so as soon as one is found no other

@@ -120,6 +120,10 @@ func op(kind planner.Kind, key string, as ...planner.Assignment) *planner.Operat
 func many(kind planner.Kind, n int) []*planner.Operation {
 	out := make([]*planner.Operation, n)
 	for i := range out {
+		if kind == planner.Archive {
+			out[i] = op(kind, fmt.Sprintf("K%05d", i))
+			continue
+		}
 		out[i] = op(kind, fmt.Sprintf("K%05d", i), set(fName, fmt.Sprintf("Name %d", i)), set(fPhone, fmt.Sprint(5550000+i)))
 	}
 	return out
@@ -150,6 +154,8 @@ type ledger struct {
 	open     map[uint64]destinations.Batch
 	outcomes map[int64]destinations.Outcome
 	begun    []destinations.Batch
+	hook     func() // sees each call to the org
+	killed   bool   // runs are killed
 	onBegin  func(destinations.Batch)
 	onUpdate func(destinations.Batch) error
 	onSettle func(uint64) error
@@ -167,6 +173,12 @@ func (w *world) ledger(passes ...[]*planner.Operation) *ledger {
 	w.org.OnCall(func(kind string) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
+		if l.hook != nil {
+			l.hook()
+		}
+		if l.killed {
+			return // a call of a dead run may arrive late
+		}
 		handles := 0
 		for _, b := range l.open {
 			if b.Handle != "" {
@@ -185,6 +197,12 @@ func (w *world) ledger(passes ...[]*planner.Operation) *ledger {
 		}
 	})
 	return l
+}
+
+func (l *ledger) setHook(f func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.hook, l.killed = f, true
 }
 
 func (l *ledger) Passes() int { return len(l.passes) }
