@@ -246,7 +246,8 @@ func (j *joiner) split(from *spill, part, depth int) (err error) {
 		j.counts = nil
 		return errors.Join(err, from.drop(part))
 	}
-	into := newSpill(j.b.spec.SpillDir, 16, skip, from.limit/4)
+	limit := j.b.rows.limit
+	into := newSpill(j.b.spec.SpillDir, 16, skip, limit/4)
 	defer func() { err = errors.Join(err, into.remove()) }()
 	r := bufio.NewReaderSize(from.stream(part), 256<<10)
 	for n := 0; ; n++ {
@@ -274,7 +275,7 @@ func (j *joiner) split(from *spill, part, depth int) (err error) {
 	}
 	into.free = nil
 	for sub := range into.parts {
-		if into.bytes(sub) > from.limit/2 {
+		if into.bytes(sub) > limit/2 {
 			if err := j.split(into, sub, depth+1); err != nil {
 				return err
 			}
