@@ -104,9 +104,12 @@ func OpenFS(dir string, fs vfs.FS) (*Store, error) {
 	}
 	s := &Store{dir: dir, lock: lock, log: newLogger(), numbers: map[string]int{}, open: map[uint64]struct{}{}}
 	opts := &pebble.Options{
-		FS: fs, Lock: lock, Logger: s.log, LoggerAndTracer: nil,
+		FS: fs, Lock: lock, Logger: s.log,
 		CacheSize: cacheBytes, MemTableSize: memTableBytes, MaxOpenFiles: 256,
 		FormatMajorVersion: pebbleFormat,
+		// Without a listener of its own Pebble takes damage that it reads for
+		// fatal; here it is the reading call's error.
+		EventListener: &pebble.EventListener{DataCorruption: func(pebble.DataCorruptionInfo) {}},
 	}
 	for i := range opts.Levels {
 		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
