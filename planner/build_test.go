@@ -272,6 +272,7 @@ func TestGuards(t *testing.T) {
 	number := func(n int64) models.Limit { return models.Limit{Set: true, Count: n} }
 	sum := func(deletes, clears, known, rows int64) *planner.Summary {
 		s := &planner.Summary{Known: known, SnapshotRows: rows}
+		s.Rows.Read = max(rows-deletes-clears, 0)
 		s.Operations[planner.Archive], s.Operations[planner.ClearFields] = deletes, clears
 		return s
 	}
@@ -282,7 +283,13 @@ func TestGuards(t *testing.T) {
 		mode   models.Mode
 		want   string
 	}{
-		{"unset", models.Guards{}, sum(100, 0, 100, 100), models.ModeUpsert, ""},
+		{"unset, a few", models.Guards{}, sum(4, 6, 10, 12), models.ModeUpsert, ""},
+		{"unset, half", models.Guards{}, sum(50, 50, 100, 200), models.ModeUpsert, ""},
+		{"unset, past half", models.Guards{}, sum(11, 0, 11, 21), models.ModeUpsert, "deletes or clears 11 of the 21 rows that the snapshot holds, none is set"},
+		{"unset, a tenth", models.Guards{}, sum(500, 500, 1000, 10000), models.ModeUpsert, ""},
+		{"unset, past a tenth", models.Guards{}, sum(1001, 0, 1001, 10000), models.ModeUpsert, "max_deletes"},
+		{"unset, an empty model", models.Guards{}, sum(3, 0, 3, 3), models.ModeUpsert, "max_deletes"},
+		{"unset, archive mode", models.Guards{}, sum(1000, 0, 0, 0), models.ModeArchive, ""},
 		{"at the limit", models.Guards{MaxDeletes: share(10)}, sum(5, 5, 10, 100), models.ModeUpsert, ""},
 		{"past it", models.Guards{MaxDeletes: share(10)}, sum(6, 5, 11, 100), models.ModeUpsert,
 			"halted by the guard max_deletes: the plan deletes or clears 11 of the 100 rows that the snapshot holds, the limit is 10%; nothing was sent; run again with --approve if that is meant"},

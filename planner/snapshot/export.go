@@ -91,6 +91,7 @@ type exportRow struct {
 	Fields      map[string]*string `json:"fields,omitempty"`
 	Acked       bool               `json:"acked"`
 	Gone        bool               `json:"gone,omitempty"`
+	Disowned    bool               `json:"disowned,omitempty"` // another row owns the record by now
 	Refused     *exportRefused     `json:"refused,omitempty"`
 	Hash        string             `json:"hash"`
 	Fingerprint string             `json:"fingerprint"`
@@ -135,6 +136,11 @@ func (s *Store) Export(w io.Writer) (err error) {
 				return err
 			}
 			row.Key, row.ID, row.Match = rec.Key, rec.ID, rec.Match
+			owner, owned, err := s.Owner(rec.ID)
+			if err != nil {
+				return err
+			}
+			row.Disowned = owned && owner != e.KeyHash
 			row.Fields = make(map[string]*string, len(rec.Fields))
 			for i := range rec.Fields {
 				f := &rec.Fields[i]
@@ -264,7 +270,7 @@ func (w *importing) row(row *exportRow) error {
 		v = appendField(v, number, cell)
 	}
 	err = w.b.Set(hashKey(nil, prefixRecord, e.KeyHash), v, nil)
-	if row.ID != "" && !w.matchIsKey {
+	if row.ID != "" && !row.Disowned && !w.matchIsKey {
 		err = errors.Join(err, w.b.Set(ownerKey(nil, row.ID), e.KeyHash[:], nil))
 	}
 	return err

@@ -1,0 +1,132 @@
+package planner_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"coho/models"
+	"coho/planner"
+	"coho/planner/plannertest"
+	"coho/planner/snapshot"
+)
+
+// stream makes rows as it goes, of which every n-th is changed.
+type stream struct {
+	*plannertest.Table
+	rows, at, every int
+	frame, text, a  []byte
+}
+
+func (s *stream) Next() bool {
+	if s.at >= s.rows {
+		return false
+	}
+	s.at++
+	s.frame, s.text = s.frame[:0], strconv.AppendInt(append(s.text[:0], "row-"...), int64(s.at), 10)
+	state := "a text as a field of a CRM has one, in the middle of forty"
+	if s.every > 0 && s.at%s.every == 0 {
+		state = "another text"
+	}
+	s.a = append(append(s.a[:0], s.text...), state...)
+	s.frame = models.AppendCell(s.frame, s.a)
+	s.frame = models.AppendCell(s.frame, s.text)
+	s.frame = models.AppendCell(s.frame, nil)
+	return true
+}
+
+func (s *stream) Row() []byte { return s.frame }
+
+// rowsOfBench is a million where COHO_BENCH is full, else a tenth of it.
+func rowsOfBench() int {
+	if os.Getenv("COHO_BENCH") == "full" {
+		return 1_000_000
+	}
+	return 100_000
+}
+
+func BenchmarkBuild(b *testing.B) {
+	rows := rowsOfBench()
+	dir := b.TempDir()
+	store, err := snapshot.Open(filepath.Join(dir, "state"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer store.Close()
+	build := func(every int) *planner.Plan {
+		s := &stream{Table: plannertest.NewTable("key", "match", "a", "b", "c"), rows: rows, every: every}
+		spec := s.Spec(models.ModeUpsert, "key", "match", "a", "b", "c")
+		spec.MatchIsKey = true
+		plan, err := planner.Build(context.Background(), spec, s, store, filepath.Join(dir, "plan"), nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		return plan
+	}
+	first := build(0)
+	began := time.Now()
+	settleAll(b, store, first)
+	b.Logf("first load: %d rows settled, %.0f rows/s", rows, float64(rows)/time.Since(began).Seconds())
+	first.Remove()
+	for _, c := range []struct {
+		name  string
+		every int
+	}{{"0", 0}, {"1%", 100}, {"100%", 1}} {
+		b.Run(fmt.Sprintf("rows=%d/changed=%s", rows, c.name), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				build(c.every).Remove()
+			}
+			b.ReportMetric(float64(rows)*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
+		})
+	}
+	b.Run("scan", func(b *testing.B) {
+		for b.Loop() {
+			if st, err := store.Stats(); err != nil || st.Rows != int64(rows) {
+				b.Fatal(st, err)
+			}
+		}
+		b.ReportMetric(float64(rows)*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
+	})
+}
+
+// settleAll acknowledges a plan in batches of ten thousand.
+func settleAll(b *testing.B, store *snapshot.Store, plan *planner.Plan) {
+	if err := store.SetIdentity(snapshot.Identity{MatchIsKey: true}); err != nil {
+		b.Fatal(err)
+	}
+	if err := store.SetActivePlan(snapshot.PlanRef{Dir: plan.Dir(), Fields: plan.Fields()}); err != nil {
+		b.Fatal(err)
+	}
+	r, err := plan.Operations(0, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	n, err := store.Begin(snapshot.Batch{API: "bench"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	var done []snapshot.Settlement
+	for more := true; more; {
+		if more = r.Next(); more {
+			done = append(done, snapshot.Settlement{Op: r.Operation().Clone(), Applied: true, ID: fmt.Sprintf("%018d", r.Operation().Seq)})
+		}
+		if len(done) == 10_000 || !more {
+			if err := store.Settle(n, done, !more); err != nil {
+				b.Fatal(err)
+			}
+			done = done[:0]
+		}
+	}
+	notes, err := plan.Notes()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := store.FinishPlan(notes); err != nil {
+		b.Fatal(err)
+	}
+}
