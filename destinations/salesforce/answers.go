@@ -170,7 +170,7 @@ type refusedRow struct{ ID, Error string }
 // as rows.
 func (a *answers) keep(s *slot, row refusedRow) error {
 	if a.errors == nil {
-		f, err := os.CreateTemp(a.t.options.SpoolDir, "coho-errors-*")
+		f, err := newSpool(a.t.options.SpoolDir, "coho-errors-*")
 		if err != nil {
 			return fmt.Errorf("keep a job's errors: %w", err)
 		}
@@ -214,9 +214,8 @@ func (a *answers) discard() {
 	if a.errors == nil {
 		return
 	}
-	err := errors.Join(a.errors.Close(), os.Remove(a.errors.Name()))
-	if err != nil {
-		a.t.log.Warn("could not remove a job's file of errors", "error", err)
+	if err := dropSpool(a.errors); err != nil {
+		a.t.log.Warn("a job's file of errors", "error", err)
 	}
 	a.errors = nil
 }

@@ -33,7 +33,8 @@
 //
 //	begin -> create -> record the handle -> upload -> close -> wait -> results -> settle, close
 //
-// A job is a batch. Its CSV lies in a temporary file from building to upload.
+// A job is a batch, of at most 100 MB and 500,000 rows. Its CSV lies in a
+// temporary file from building to upload, gone with the process.
 // An empty cell leaves a field alone and #N/A clears it, so rows with different
 // fields share a job; what CSV cannot say (the text #N/A, a carriage return, a
 // cell or row past the size limits, a second row with the same key) goes

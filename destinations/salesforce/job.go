@@ -2,7 +2,6 @@ package salesforce
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"hash/maphash"
 	"io"
@@ -43,8 +42,7 @@ type job struct {
 	complete bool
 
 	t    *Target
-	path string
-	file *os.File
+	file *os.File // open until discard
 	w    *bufio.Writer
 	size int64
 	line []byte
@@ -52,11 +50,11 @@ type job struct {
 
 // newJob begins a job's file.
 func (r *run) newJob(c call) (*job, error) {
-	f, err := os.CreateTemp(r.t.options.SpoolDir, "coho-job-*.csv")
+	f, err := newSpool(r.t.options.SpoolDir, "coho-job-*.csv")
 	if err != nil {
-		return nil, fmt.Errorf("create a job's file: %w", err)
+		return nil, fmt.Errorf("build a job: %w", err)
 	}
-	j := &job{c: c, t: r.t, path: f.Name(), file: f, w: bufio.NewWriterSize(f, 1<<16), index: newIndex(r.t.key(c))}
+	j := &job{c: c, t: r.t, file: f, w: bufio.NewWriterSize(f, 1<<16), index: newIndex(r.t.key(c))}
 	j.line = r.t.appendHeader(j.line[:0], c)
 	if err := j.put(); err != nil {
 		j.discard()
@@ -105,8 +103,7 @@ func (j *job) add(x *row) (fit, error) {
 // seal ends writing.
 func (j *job) seal() error {
 	err := j.w.Flush()
-	err = errors.Join(err, j.file.Close())
-	j.file, j.w, j.line = nil, nil, nil
+	j.w, j.line = nil, nil
 	if err != nil {
 		return fmt.Errorf("write a job's file: %w", err)
 	}
@@ -114,21 +111,19 @@ func (j *job) seal() error {
 }
 
 // open reads the file from its start, once for each try of the upload.
-func (j *job) open() (io.ReadCloser, error) { return os.Open(j.path) }
+func (j *job) open() (io.ReadCloser, error) {
+	return io.NopCloser(io.NewSectionReader(j.file, 0, j.size)), nil
+}
 
-// discard removes the file.
+// discard removes the file. It is safe twice.
 func (j *job) discard() {
-	if j.file != nil {
-		// Nothing written matters any more.
-		_ = j.file.Close()
-		j.file = nil
+	if j.file == nil {
+		return
 	}
-	if j.path != "" {
-		if err := os.Remove(j.path); err != nil && !errors.Is(err, os.ErrNotExist) {
-			j.t.log.Warn("could not remove a job's file", "path", j.path, "error", err)
-		}
-		j.path = ""
+	if err := dropSpool(j.file); err != nil {
+		j.t.log.Warn("a job's file", "error", err)
 	}
+	j.file = nil
 }
 
 // index finds a row's position in a job by its key: by a hash of the key as
