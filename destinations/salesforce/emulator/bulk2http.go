@@ -388,6 +388,9 @@ func (s *Server) ingestResults(c *call, j *ingestJob, which string) {
 func (l *load) writeResults(out *bufio.Writer, order []uint32, obj *object, which string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.header == nil {
+		return // the file could not be read: its rows are not known
+	}
 	delim := l.delim
 	cols := make([]*column, len(l.header))
 	for i := range l.cols {
@@ -444,8 +447,8 @@ func (l *load) writeResults(out *bufio.Writer, order []uint32, obj *object, whic
 				line = append(line, delim)
 			}
 			if cols[i] != nil && cols[i].key == nil && cols[i].f.kind == kindDouble && cell != "" && which != "unprocessedrecords" {
-				if v, p := cols[i].f.parse(cell); p == nil {
-					cell = formatDouble(v)
+				if _, p := cols[i].f.parse(cell); p == nil {
+					cell = formatDouble(trim(cell))
 				}
 			}
 			line = appendCSV(line, cell)

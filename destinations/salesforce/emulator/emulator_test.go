@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 
 // client is the plainest of clients: what is asserted is what is on the wire.
 type client struct {
-	t     *testing.T
+	t     testing.TB
 	s     *emulator.Server
 	http  *http.Client
 	token string
@@ -40,7 +40,7 @@ func start(t *testing.T, o emulator.Options) *client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &client{t: t, s: s, http: &http.Client{Transport: &http.Transport{}}, token: s.Credentials().AccessToken}
+	c := newClient(t, s)
 	t.Cleanup(func() {
 		c.http.CloseIdleConnections()
 		if err := s.Close(); err != nil {
@@ -48,6 +48,10 @@ func start(t *testing.T, o emulator.Options) *client {
 		}
 	})
 	return c
+}
+
+func newClient(t testing.TB, s *emulator.Server) *client {
+	return &client{t: t, s: s, http: &http.Client{Transport: &http.Transport{}}, token: s.Credentials().AccessToken}
 }
 
 // orgFile writes an org file for a test.
@@ -105,7 +109,7 @@ func (c *client) want(status int, method, path, body string, header ...string) a
 	return a
 }
 
-func (a answer) decode(t *testing.T, into any) {
+func (a answer) decode(t testing.TB, into any) {
 	t.Helper()
 	d := json.NewDecoder(strings.NewReader(a.body))
 	d.UseNumber()
@@ -207,6 +211,7 @@ func (c *client) await(id string) job {
 		case "JobComplete", "Failed", "Aborted":
 			return j
 		}
+		time.Sleep(time.Millisecond) // an org has no call that waits for a job
 	}
 	c.t.Fatalf("job %s does not end", id)
 	return job{}
@@ -230,7 +235,10 @@ func (c *client) rows(id, file string) []map[string]string {
 		c.t.Fatal(err)
 	}
 	var out []map[string]string
-	for _, cells := range all[1:] {
+	for n, cells := range all {
+		if n == 0 {
+			continue
+		}
 		m := map[string]string{}
 		for i, h := range all[0] {
 			m[h] = cells[i]
