@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
+	"github.com/zeebo/xxh3"
 )
 
 //go:embed defaultorg.toml
@@ -222,6 +223,20 @@ func (base *orgFile) overlay(file *orgFile) *orgFile {
 	return base
 }
 
+// freePrefix makes up a key prefix for an object that the file gives none. It is
+// made of the object's name, so that Ids outlive a change of the file.
+func (o *Org) freePrefix(name string) string {
+	letter := "a"
+	if strings.HasSuffix(name, "__e") {
+		letter = "e"
+	}
+	for n := xxh3.HashString(strings.ToLower(name)); ; n++ {
+		if prefix := letter + string(base62[n/62%62]) + string(base62[n%62]); o.byKey[prefix] == nil {
+			return prefix
+		}
+	}
+}
+
 // buildOrg makes the org that a file describes, without its records.
 func buildOrg(file *orgFile, seed int64) (*Org, error) {
 	o := &Org{
@@ -230,9 +245,13 @@ func buildOrg(file *orgFile, seed int64) (*Org, error) {
 		schema: time.Now().UTC(),
 	}
 	for i := range file.Objects {
-		obj, err := buildObject(&file.Objects[i], i)
+		of := &file.Objects[i]
+		if of.Prefix == "" {
+			of.Prefix = o.freePrefix(of.Name)
+		}
+		obj, err := buildObject(of)
 		if err != nil {
-			return nil, fmt.Errorf("org file: object %s: %w", file.Objects[i].Name, err)
+			return nil, fmt.Errorf("org file: object %s: %w", of.Name, err)
 		}
 		if o.object(obj.name) != nil {
 			return nil, fmt.Errorf("org file: object %s is there twice", obj.name)

@@ -7,7 +7,7 @@ import (
 
 // buildObject turns an object of the org file into what the emulator runs on,
 // adding the system fields that every object has.
-func buildObject(file *objectFile, n int) (*object, error) {
+func buildObject(file *objectFile) (*object, error) {
 	custom := strings.HasSuffix(file.Name, "__c")
 	event := strings.HasSuffix(file.Name, "__e")
 	obj := &object{
@@ -24,13 +24,6 @@ func buildObject(file *objectFile, n int) (*object, error) {
 	}
 	if obj.labelPlural == "" {
 		obj.labelPlural = obj.label + "s"
-	}
-	if obj.prefix == "" {
-		letter := byte('a')
-		if event {
-			letter = 'e'
-		}
-		obj.prefix = string([]byte{letter, base62[n/62%62], base62[n%62]})
 	}
 	if len(obj.prefix) != 3 {
 		return nil, fmt.Errorf("key prefix %q: want three characters", obj.prefix)
