@@ -78,7 +78,7 @@ func CompileMapping(s *Sync, cols []Column) (*Mapping, error) {
 			mistakes = append(mistakes, MappingError{Pos: s.Pos, Message: "primary key: " + err.Error()})
 		}
 	}
-	if s.Match.Column != "" {
+	if s.Match.Column != "" && !slices.Contains(s.Model.PrimaryKey, s.Match.Column) {
 		if _, err := m.index(s.Match.Column); err != nil {
 			mistakes = append(mistakes, MappingError{Pos: s.Pos, Message: "match: " + err.Error()})
 		}

@@ -85,9 +85,9 @@ func TestKilledAtEveryCall(t *testing.T) {
 				if got := w.org.Org().Count("Account"); got != 60 {
 					t.Errorf("killed at call %d: the org has %d accounts, want 60", n, got)
 				}
-				writes := w.org.Counters().Writes()
+				writes := w.org.Counters().Writes
 				w.run(exitDone, "accounts")
-				if more := w.org.Counters().Writes() - writes; more != 0 {
+				if more := w.org.Counters().Writes - writes; more != 0 {
 					t.Errorf("killed at call %d: a run without changes made %d writes", n, more)
 				}
 				if t.Failed() {
@@ -200,9 +200,9 @@ func randomLife(t *testing.T, rng *rand.Rand) {
 	if got := w.org.Org().Count("Account"); got != len(model) {
 		t.Errorf("the org has %d accounts, want %d", got, len(model))
 	}
-	writes := w.org.Counters().Writes()
+	writes := w.org.Counters().Writes
 	w.run(exitDone, "accounts")
-	if more := w.org.Counters().Writes() - writes; more != 0 {
+	if more := w.org.Counters().Writes - writes; more != 0 {
 		t.Errorf("a run without changes made %d writes", more)
 	}
 }

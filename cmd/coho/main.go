@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"coho/engine"
@@ -97,7 +98,9 @@ var (
 func (c *cli) finish(err error, sig os.Signal) int {
 	code := exitCode(err)
 	if err != nil && !errors.Is(err, errRowsFailed) && !errors.Is(err, errChanges) && !c.reported {
-		fmt.Fprintln(c.stderr, "coho: "+err.Error())
+		for _, line := range lines(err) {
+			fmt.Fprintln(c.stderr, "coho: "+line)
+		}
 	}
 	if sig != nil && (code == exitFailed || errors.Is(err, context.Canceled) || errors.Is(err, destinations.ErrStopped)) {
 		if sig == syscall.SIGTERM {
@@ -106,6 +109,27 @@ func (c *cli) finish(err error, sig os.Signal) int {
 		return exitInt
 	}
 	return code
+}
+
+// lines are what is said of an error: a line for each thing that went wrong.
+// Problems of a sync name their place and sync themselves.
+func lines(err error) []string {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var out []string
+		for _, e := range joined.Unwrap() {
+			out = append(out, lines(e)...)
+		}
+		return out
+	}
+	var invalid *engine.InvalidSyncError
+	var problems config.Problems
+	switch {
+	case errors.As(err, &invalid):
+		return strings.Split(invalid.Error(), "\n")
+	case errors.As(err, &problems):
+		return strings.Split(problems.Error(), "\n")
+	}
+	return []string{oneLine(err.Error())}
 }
 
 // exitCode maps an error to the exit code: the only place that does.

@@ -108,8 +108,8 @@ ingestion_api = "` + api + `"
 					}
 				}
 			}
-			writes := w.org.Counters().Writes()
-			if r := w.run(exitDone, "typed"); r.Operations.Total() != 0 || w.org.Counters().Writes() != writes {
+			writes := w.org.Counters().Writes
+			if r := w.run(exitDone, "typed"); r.Operations.Total() != 0 || w.org.Counters().Writes != writes {
 				t.Errorf("a run without changes: %+v", r.Operations)
 			}
 			// A single column of each row changes, and nothing else is sent.
