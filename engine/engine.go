@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sort"
+	"strings"
 	"sync"
 	"time"
 
@@ -94,8 +95,11 @@ func (e *Engine) Lock(purpose string) error {
 	if err != nil {
 		return err
 	}
+	if err := e.history.closeInterrupted(e.o.Now()); err != nil {
+		return errors.Join(err, unlock())
+	}
 	e.unlock = unlock
-	return e.history.closeInterrupted(e.o.Now())
+	return nil
 }
 
 // Close closes sources and destinations and gives up the lock.
@@ -193,11 +197,18 @@ func (e *Engine) syncDir(name string) string {
 	return filepath.Join(e.o.StateDir, "syncs", name)
 }
 
+const planPrefix = "plan-"
+
+// planDir is where the plan of a run is made.
+func (e *Engine) planDir(sync, run string) string {
+	return filepath.Join(e.syncDir(sync), planPrefix+run)
+}
+
 // openStore opens a sync's snapshot store and clears away the plan
 // directories of runs that never got as far as applying their plan.
 func (e *Engine) openStore(name string) (*snapshot.Store, error) {
 	dir := e.syncDir(name)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := makeDir(dir); err != nil {
 		return nil, fmt.Errorf("make the state of sync %s: %w", name, err)
 	}
 	store, err := snapshot.Open(filepath.Join(dir, "store"))
@@ -210,13 +221,13 @@ func (e *Engine) openStore(name string) (*snapshot.Store, error) {
 	} else if ok {
 		active = ref.Dir
 	}
-	left, err := filepath.Glob(filepath.Join(dir, "plan-*"))
+	left, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("list plans of sync %s: %w", name, err), store.Close())
 	}
 	for _, p := range left {
-		if filepath.Base(p) != active {
-			if err := os.RemoveAll(p); err != nil {
+		if strings.HasPrefix(p.Name(), planPrefix) && p.Name() != active {
+			if err := os.RemoveAll(filepath.Join(dir, p.Name())); err != nil {
 				return nil, errors.Join(fmt.Errorf("remove an abandoned plan: %w", err), store.Close())
 			}
 		}

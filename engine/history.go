@@ -329,21 +329,48 @@ func (h *History) Errors(id string, yield func(*RowError) bool) error {
 	}
 }
 
-// closeInterrupted marks runs whose process died as failed, and drops the
-// oldest runs past those kept. The caller holds the state's lock, so nothing
-// recorded as running is.
+// sweep removes what a process that was killed left of records half written.
+// The caller holds the state's lock, so nobody is writing one.
+func (h *History) sweep() error {
+	entries, err := os.ReadDir(h.dir)
+	if err != nil {
+		return ignoreMissing(err)
+	}
+	for _, e := range entries {
+		if strings.Contains(e.Name(), ".json"+tempInfix) {
+			if err := ignoreMissing(os.Remove(filepath.Join(h.dir, e.Name()))); err != nil {
+				return fmt.Errorf("clear the run history: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// prune drops the oldest runs past those kept.
+func (h *History) prune() error {
+	ids, err := h.ids()
+	if err != nil || len(ids) <= h.keep {
+		return err
+	}
+	for _, id := range ids[h.keep:] {
+		if err := errors.Join(ignoreMissing(os.Remove(h.path(id))), ignoreMissing(os.Remove(h.errorsPath(id)))); err != nil {
+			return fmt.Errorf("drop run %s from the history: %w", id, err)
+		}
+	}
+	return nil
+}
+
+// closeInterrupted marks runs whose process died as failed. The caller holds the
+// state's lock, so nothing recorded as running is.
 func (h *History) closeInterrupted(now time.Time) error {
+	if err := errors.Join(h.sweep(), h.prune()); err != nil {
+		return err
+	}
 	ids, err := h.ids()
 	if err != nil {
 		return err
 	}
-	for i, id := range ids {
-		if i >= h.keep {
-			if err := errors.Join(ignoreMissing(os.Remove(h.path(id))), ignoreMissing(os.Remove(h.errorsPath(id)))); err != nil {
-				return fmt.Errorf("drop run %s from the history: %w", id, err)
-			}
-			continue
-		}
+	for _, id := range ids {
 		b, err := os.ReadFile(h.path(id))
 		if err != nil {
 			return fmt.Errorf("read run %s: %w", id, err)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 
 	"github.com/zeebo/xxh3"
@@ -77,13 +76,13 @@ func (e *Engine) Plan(ctx context.Context, name string, o PlanOptions) (run *Run
 		}
 	}()
 	var snap planner.Snapshot = store
-	if berr := e.bound(store, p); berr != nil {
+	if berr := bound(store, s, p.org); berr != nil {
 		if !o.Full || berr.FullIsUnsafe {
 			return nil, berr
 		}
 		snap = nothing{}
 	}
-	dir := filepath.Join(e.syncDir(name), "plan-"+id)
+	dir := e.planDir(name, id)
 	plan, err := e.build(ctx, snap, p, dir, o.Full, o.Progress)
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
@@ -151,9 +150,6 @@ func (e *Engine) build(ctx context.Context, snap planner.Snapshot, p *prepared, 
 	}
 	plan, err := planner.Build(ctx, e.spec(p, rows.Schema(), full), rows, snap, dir, &progress.Plan)
 	if err != nil {
-		if cerr := ctx.Err(); cerr != nil {
-			return nil, cerr
-		}
 		return nil, fmt.Errorf("plan sync %s: %w", p.sync.Name, err)
 	}
 	return plan, nil
@@ -225,27 +221,31 @@ func filledBy(s *models.Sync, field int) string {
 	return "constant"
 }
 
-// bound compares what the sync's state belongs to with what the config says.
-func (e *Engine) bound(store *snapshot.Store, p *prepared) *BoundError {
+// bound compares what a sync's state belongs to with what the config says now;
+// org is that of the destination in the config.
+func bound(store *snapshot.Store, s *models.Sync, org string) *BoundError {
 	was, ok := store.Identity()
 	if !ok {
 		return nil
 	}
-	now := identityOf(p)
-	be := &BoundError{Sync: p.sync.Name}
+	be := &BoundError{Sync: s.Name}
+	// The records that an insert sync created are still there, and what knew of
+	// them would be forgotten.
+	insert := s.Mode == models.ModeInsert
 	switch {
-	case was.Org != now.Org:
-		be.What, be.Was, be.Now = "org", was.Org, now.Org
-	case was.Destination != now.Destination:
-		be.What, be.Was, be.Now = "destination", was.Destination, now.Destination
-	case was.Object != now.Object:
-		be.What, be.Was, be.Now = "object", was.Object, now.Object
-	case was.MatchField != now.MatchField:
-		be.What, be.Was, be.Now = "match field", was.MatchField, now.MatchField
-		be.FullIsUnsafe = p.sync.Mode == models.ModeInsert
-	case !reflect.DeepEqual(was.PrimaryKey, now.PrimaryKey):
-		be.What, be.Was, be.Now = "primary key", fmt.Sprint(was.PrimaryKey), fmt.Sprint(now.PrimaryKey)
-		be.FullIsUnsafe = p.sync.Mode == models.ModeInsert
+	case was.Org != org:
+		be.What, be.Was, be.Now = "org", was.Org, org
+	case was.Destination != s.Destination:
+		be.What, be.Was, be.Now = "destination", was.Destination, s.Destination
+		be.FullIsUnsafe = insert && was.Object == s.Object
+	case was.Object != s.Object:
+		be.What, be.Was, be.Now = "object", was.Object, s.Object
+	case was.MatchField != s.Match.Field:
+		be.What, be.Was, be.Now = "match field", was.MatchField, s.Match.Field
+		be.FullIsUnsafe = insert
+	case !slices.Equal(was.PrimaryKey, s.Model.PrimaryKey):
+		be.What, be.Was, be.Now = "primary key", fmt.Sprint(was.PrimaryKey), fmt.Sprint(s.Model.PrimaryKey)
+		be.FullIsUnsafe = insert
 	default:
 		return nil
 	}
@@ -255,7 +255,7 @@ func (e *Engine) bound(store *snapshot.Store, p *prepared) *BoundError {
 // bind makes sure that the state is the sync's own, forgetting a stranger's
 // where full says so, and binds an empty state.
 func (e *Engine) bind(store *snapshot.Store, p *prepared, full bool) error {
-	if be := e.bound(store, p); be != nil {
+	if be := bound(store, p.sync, p.org); be != nil {
 		if !full || be.FullIsUnsafe {
 			return be
 		}

@@ -89,7 +89,7 @@ func (e *Engine) Run(ctx context.Context, name string, o RunOptions) (*Run, erro
 	}
 	finished := e.o.Now()
 	run.FinishedAt = &finished
-	if serr := e.history.save(run); serr != nil {
+	if serr := errors.Join(e.history.save(run), e.history.prune()); serr != nil {
 		err = errors.Join(err, serr)
 	}
 	log.InfoContext(context.WithoutCancel(ctx), "run ended", "status", run.Status, "read", run.Rows.Read, "operations", run.Operations.Total(), "failed", run.Outcomes.Failed, "rejected", run.Rows.Rejected, "api_calls", run.API.Calls, "duration", finished.Sub(started).Round(time.Millisecond))
@@ -145,17 +145,17 @@ func (r *running) execute(ctx, work context.Context) (err error) {
 	r.progress.enter("checking")
 	p, err := r.e.prepare(ctx, r.sync)
 	if err != nil {
-		return err
+		return stopped(ctx, err)
 	}
 	defer r.charge(p.target)
 	r.run.Warnings = append(r.run.Warnings, p.target.Warnings()...)
 	if err := r.e.bind(store, p, r.options.Full); err != nil {
 		return err
 	}
-	dir := filepath.Join(r.e.syncDir(r.sync.Name), "plan-"+r.run.ID)
+	dir := r.e.planDir(r.sync.Name, r.run.ID)
 	plan, err := r.e.build(ctx, store, p, dir, r.options.Full, r.progress)
 	if err != nil {
-		return errors.Join(err, os.RemoveAll(dir))
+		return errors.Join(stopped(ctx, err), os.RemoveAll(dir))
 	}
 	defer func() {
 		if cerr := plan.Close(); cerr != nil {
@@ -177,7 +177,7 @@ func (r *running) execute(ctx, work context.Context) (err error) {
 		r.run.Samples = samples(&sum, p.sync.Model.PrimaryKey)
 		ref.Halted = haltedByGuard
 		if err := store.SetActivePlan(ref); err != nil {
-			return errors.Join(gerr, fmt.Errorf("keep the halted plan: %w", err))
+			return errors.Join(fmt.Errorf("keep the halted plan: %w", err), os.RemoveAll(dir))
 		}
 		return gerr
 	}
@@ -197,6 +197,28 @@ func (r *running) unfinished(ctx, work context.Context, store *snapshot.Store) (
 		return false, err
 	}
 	dir := filepath.Join(r.e.syncDir(r.sync.Name), ref.Dir)
+	halted := ref.Halted == haltedByGuard
+	if halted && (!r.options.Approve || r.options.Full) {
+		return false, r.drop(store, dir)
+	}
+
+	r.progress.enter("resuming")
+	// Finishing the plan is only right where the config still means what the
+	// plan was made for.
+	dest, err := r.e.destination(r.sync.Destination)
+	if err != nil {
+		return false, err
+	}
+	org, err := dest.Org(ctx)
+	if err != nil {
+		return false, stopped(ctx, fmt.Errorf("destination %s: %w", r.sync.Destination, err))
+	}
+	if be := bound(store, r.sync, org); be != nil {
+		if r.options.Full && !be.FullIsUnsafe {
+			return false, nil // bind forgets the plan with the rest
+		}
+		return false, be
+	}
 	saved, err := loadPlanned(dir)
 	var plan *planner.Plan
 	if err == nil {
@@ -210,33 +232,16 @@ func (r *running) unfinished(ctx, work context.Context, store *snapshot.Store) (
 			err = errors.Join(err, fmt.Errorf("close the plan of run %s: %w", ref.RunID, cerr))
 		}
 	}()
-
-	approved := ref.Halted == haltedByGuard && r.options.Approve && !r.options.Full && sameMeaning(saved.Sync, r.sync)
-	if ref.Halted == haltedByGuard && !approved {
+	if halted && !sameMeaning(saved.Sync, r.sync) {
+		r.run.Warnings = append(r.run.Warnings, fmt.Sprintf("the plan of run %s, which a guard halted, was made by another config; it was dropped and a new plan approved in its place", ref.RunID))
 		return false, r.drop(store, dir)
 	}
-
-	r.progress.enter("resuming")
 	// How it is written may have changed since; what is written may not.
 	s := saved.Sync
 	s.Write = r.sync.Write
-	dest, err := r.e.destination(s.Destination)
-	if err != nil {
-		return false, err
-	}
-	org, err := dest.Org(ctx)
-	if err != nil {
-		return false, fmt.Errorf("destination %s: %w", s.Destination, err)
-	}
-	if id, ok := store.Identity(); ok && id.Org != org {
-		if r.options.Full {
-			return false, nil // bind forgets it
-		}
-		return false, &BoundError{Sync: s.Name, What: "org", Was: id.Org, Now: org}
-	}
 	target, err := dest.Open(ctx, s, saved.Columns)
 	if err != nil {
-		return false, fmt.Errorf("resume the plan of run %s: %w", ref.RunID, err)
+		return false, stopped(ctx, fmt.Errorf("resume the plan of run %s: %w", ref.RunID, err))
 	}
 	defer r.charge(target)
 	if ref.Halted != "" {
@@ -247,7 +252,7 @@ func (r *running) unfinished(ctx, work context.Context, store *snapshot.Store) (
 	}
 	r.run.Resumed = ref.RunID
 	r.e.o.Logger.InfoContext(ctx, "finishing the plan of an earlier run", "sync", s.Name, "run", r.run.ID, "plan", ref.RunID)
-	if approved {
+	if halted {
 		sum := plan.Summary()
 		r.count(&sum)
 		r.run.Choice = target.Estimate(sum).Choice
@@ -343,10 +348,20 @@ func (r *running) apply(ctx, work context.Context, store *snapshot.Store, plan *
 	if err := errors.Join(store.FinishPlan(notes), notes.Close()); err != nil {
 		return fmt.Errorf("commit the run to the snapshot: %w", err)
 	}
-	if err := plan.Remove(); err != nil {
-		return fmt.Errorf("remove the finished plan: %w", err)
+	// All is done. What cannot be removed now, the next run removes.
+	if err := errors.Join(plan.Remove(), os.RemoveAll(plan.Dir())); err != nil {
+		r.run.Warnings = append(r.run.Warnings, fmt.Sprintf("the finished plan is still on disk: %v", err))
 	}
 	return nil
+}
+
+// stopped is the error of a step that failed: that it was stopped, where it was,
+// whatever the warehouse or the org call that.
+func stopped(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		return err
+	}
+	return fmt.Errorf("stopped while the run was made ready; nothing new was sent: %w", context.Canceled)
 }
 
 // charge adds what a target has cost to the run's record.
@@ -354,7 +369,9 @@ func (r *running) charge(t destinations.Target) {
 	u := t.Usage()
 	r.run.API.Calls += u.Calls
 	r.run.API.BulkJobs += u.BulkJobs
-	r.run.API.Remaining = u.Remaining
+	if u.Remaining >= 0 {
+		r.run.API.Remaining = u.Remaining
+	}
 }
 
 // count takes a plan's counts into the run's record.

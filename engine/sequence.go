@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
+	"coho/destinations"
 	"coho/models"
 )
 
@@ -50,6 +52,8 @@ func (e *Engine) runSteps(ctx context.Context, steps [][]string, stop bool, o Ru
 	var errs []error
 	for _, step := range steps {
 		if ctx.Err() != nil {
+			// What is not begun is not done, though all that was begun is.
+			errs = append(errs, fmt.Errorf("%s not begun: %w", strings.Join(step, ", "), destinations.ErrStopped))
 			break
 		}
 		failed := false

@@ -24,8 +24,8 @@ type SnapshotInfo struct {
 	Unfinished string `json:"unfinished,omitempty"`
 }
 
-// withStore opens a sync's store under the state's lock.
-func (e *Engine) withStore(name, purpose string, f func(*snapshot.Store) error) (err error) {
+// held calls f while nothing else uses the sync's state.
+func (e *Engine) held(name, purpose string, f func() error) error {
 	if _, err := e.Sync(name); err != nil {
 		return err
 	}
@@ -37,12 +37,22 @@ func (e *Engine) withStore(name, purpose string, f func(*snapshot.Store) error) 
 		return err
 	}
 	defer release()
+	return f()
+}
+
+// open calls f with a sync's store. The caller holds the sync.
+func (e *Engine) open(name string, f func(*snapshot.Store) error) (err error) {
 	store, err := e.openStore(name)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	return f(store)
+}
+
+// withStore calls f with a sync's store while nothing else uses it.
+func (e *Engine) withStore(name, purpose string, f func(*snapshot.Store) error) error {
+	return e.held(name, purpose, func() error { return e.open(name, f) })
 }
 
 // SnapshotInfo returns what a sync's state holds.
@@ -67,21 +77,23 @@ func (e *Engine) SnapshotInfo(name string) (info SnapshotInfo, err error) {
 // ResetSnapshot forgets all that is known of what a sync has written. The next
 // run takes every row for new. An unfinished plan is forgotten with it.
 func (e *Engine) ResetSnapshot(name string) error {
-	err := e.withStore(name, "coho snapshot reset", func(s *snapshot.Store) error {
-		if err := s.Reset(); err != nil {
-			return fmt.Errorf("reset the snapshot of sync %s: %w", name, err)
+	return e.held(name, "coho snapshot reset", func() error {
+		err := e.open(name, func(s *snapshot.Store) error {
+			if err := s.Reset(); err != nil {
+				return fmt.Errorf("reset the snapshot of sync %s: %w", name, err)
+			}
+			return nil
+		})
+		var corrupt *snapshot.CorruptError
+		if errors.As(err, &corrupt) {
+			// What cannot be opened can still be forgotten.
+			if err := os.RemoveAll(e.syncDir(name)); err != nil {
+				return fmt.Errorf("remove the damaged snapshot of sync %s: %w", name, err)
+			}
+			return nil
 		}
-		return nil
+		return err
 	})
-	var corrupt *snapshot.CorruptError
-	if errors.As(err, &corrupt) {
-		// What cannot be opened can still be forgotten.
-		if err := os.RemoveAll(e.syncDir(name)); err != nil {
-			return fmt.Errorf("remove the damaged snapshot of sync %s: %w", name, err)
-		}
-		return nil
-	}
-	return err
 }
 
 // ExportSnapshot writes a sync's snapshot as JSON lines.

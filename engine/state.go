@@ -18,7 +18,7 @@ const stateVersion = "coho-state-1"
 // does not exist, checks its version, and holds an flock on its lock file,
 // which the system gives up when the process ends, however it ends.
 func lockState(dir, purpose string) (unlock func() error, err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := makeDir(dir); err != nil {
 		return nil, fmt.Errorf("make the state directory: %w", err)
 	}
 	path := filepath.Join(dir, "lock")
@@ -66,10 +66,13 @@ func checkVersion(dir string) error {
 	return nil
 }
 
+// tempInfix stands in the names of files that writeFile has not finished.
+const tempInfix = ".tmp"
+
 // writeFile replaces a file in one piece: after a crash it holds the old
 // bytes or the new ones.
 func writeFile(path string, data []byte) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".tmp*")
+	tmp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+tempInfix+"*")
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
@@ -85,6 +88,22 @@ func writeFile(path string, data []byte) error {
 		return errors.Join(fmt.Errorf("write %s: %w", path, err), ignoreMissing(os.Remove(tmp.Name())))
 	}
 	return syncDir(filepath.Dir(path))
+}
+
+// makeDir makes a directory and those above it, each durable in the one above:
+// what is written into it later is not lost with its name.
+func makeDir(dir string) error {
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	parent := filepath.Dir(dir)
+	if err := makeDir(parent); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return syncDir(parent)
 }
 
 func syncDir(dir string) error {

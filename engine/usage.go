@@ -2,9 +2,8 @@ package engine
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"sync"
@@ -12,14 +11,17 @@ import (
 )
 
 // Usage remembers how many API calls a destination was charged, by the hour,
-// so that a share of the day's calls holds across runs and processes.
+// so that a share of the day's calls holds across runs and processes. What this
+// process counts is added to the file, so that two processes (a run and a look
+// into the org) do not overwrite each other's count.
 type Usage struct {
 	path string
 	now  func() time.Time
 
-	mu      sync.Mutex // guards the rest
-	hours   map[int64]int64
-	unsaved int64
+	mu      sync.Mutex      // guards the rest
+	hours   map[int64]int64 // calls by the hour since 1970, as last read
+	pending map[int64]int64 // calls that are not in the file yet
+	unsaved int64           // their sum
 }
 
 // saveEvery is how many calls may pass before the count is written out: what a
@@ -29,29 +31,36 @@ const saveEvery = 20
 // OpenUsage reads the count of a destination. A damaged file counts as empty:
 // the org keeps the count that matters.
 func OpenUsage(stateDir, destination string, now func() time.Time) (*Usage, error) {
-	u := &Usage{path: filepath.Join(stateDir, "usage", destination+".json"), now: now, hours: map[int64]int64{}}
-	b, err := os.ReadFile(u.path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return u, nil
-	case err != nil:
+	u := &Usage{path: filepath.Join(stateDir, "usage", destination+".json"), now: now, pending: map[int64]int64{}}
+	if err := u.read(); err != nil {
 		return nil, fmt.Errorf("read the API usage of destination %s: %w", destination, err)
-	}
-	if json.Unmarshal(b, &u.hours) != nil {
-		u.hours = map[int64]int64{}
 	}
 	return u, nil
 }
 
-// Used returns the calls of the last 24 hours.
+func (u *Usage) read() error {
+	u.hours = map[int64]int64{}
+	b, err := os.ReadFile(u.path)
+	if err != nil {
+		return ignoreMissing(err)
+	}
+	if json.Unmarshal(b, &u.hours) != nil || u.hours == nil {
+		u.hours = map[int64]int64{}
+	}
+	return nil
+}
+
+// Used returns the calls of the hour that it is and the 23 before it.
 func (u *Usage) Used() int64 {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	since := u.now().Add(-24*time.Hour).Unix() / 3600
 	var n int64
-	for h, c := range u.hours {
-		if h > since {
-			n += c
+	for _, counts := range []map[int64]int64{u.hours, u.pending} {
+		for h, c := range counts {
+			if h > since {
+				n += c
+			}
 		}
 	}
 	return n
@@ -61,9 +70,9 @@ func (u *Usage) Used() int64 {
 func (u *Usage) Add() error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.hours[u.now().Unix()/3600]++
+	u.pending[u.now().Unix()/3600]++
 	u.unsaved++
-	if u.unsaved < saveEvery {
+	if u.unsaved%saveEvery != 0 {
 		return nil
 	}
 	return u.save()
@@ -79,14 +88,18 @@ func (u *Usage) Close() error {
 	return u.save()
 }
 
+// save adds what is pending to the file.
 func (u *Usage) save() error {
-	since := u.now().Add(-25*time.Hour).Unix() / 3600
-	for h := range u.hours {
-		if h < since {
-			delete(u.hours, h)
-		}
+	if err := u.read(); err != nil {
+		return fmt.Errorf("read the API usage: %w", err)
 	}
-	b, err := json.Marshal(u.hours)
+	sum := maps.Clone(u.hours)
+	for h, n := range u.pending {
+		sum[h] += n
+	}
+	since := u.now().Add(-25*time.Hour).Unix() / 3600
+	maps.DeleteFunc(sum, func(h, _ int64) bool { return h < since })
+	b, err := json.Marshal(sum)
 	if err != nil {
 		return fmt.Errorf("encode the API usage: %w", err)
 	}
@@ -96,6 +109,7 @@ func (u *Usage) save() error {
 	if err := writeFile(u.path, b); err != nil {
 		return err
 	}
-	u.unsaved = 0
+	u.hours, u.unsaved = sum, 0
+	clear(u.pending)
 	return nil
 }
