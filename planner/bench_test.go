@@ -27,15 +27,16 @@ func (s *stream) Next() bool {
 		return false
 	}
 	s.at++
-	s.frame, s.text = s.frame[:0], strconv.AppendInt(append(s.text[:0], "row-"...), int64(s.at), 10)
+	s.text = strconv.AppendInt(append(s.text[:0], "row-"...), int64(s.at), 10)
 	state := "a text as a field of a CRM has one, in the middle of forty"
 	if s.every > 0 && s.at%s.every == 0 {
 		state = "another text"
 	}
 	s.a = append(append(s.a[:0], s.text...), state...)
-	s.frame = models.AppendCell(s.frame, s.a)
-	s.frame = models.AppendCell(s.frame, s.text)
-	s.frame = models.AppendCell(s.frame, nil)
+	s.frame = s.frame[:0]
+	for _, cell := range [][]byte{s.text, s.text, s.a, s.text, nil} { // key, match, a, b, c
+		s.frame = models.AppendCell(s.frame, cell)
+	}
 	return true
 }
 
