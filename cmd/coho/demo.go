@@ -54,6 +54,7 @@ Nothing leaves this machine.`,
 			} else if err := os.MkdirAll(dir, 0o755); err != nil {
 				return fmt.Errorf("make the demo's folder: %w", err)
 			}
+			c.quiet = true
 			d := &demo{c: c, out: c.stdout, dir: dir, accounts: rows / 6, contacts: rows - rows/6}
 			if c.json {
 				d.out = io.Discard

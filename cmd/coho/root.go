@@ -20,6 +20,7 @@ type cli struct {
 	json       bool
 	logFormat  string
 	verbose    bool
+	quiet      bool // the command tells its own story
 
 	// reported: the error has been shown as part of the command's own
 	// output, so it is not printed once more.
@@ -88,7 +89,7 @@ func (c *cli) logger() *slog.Logger {
 	level := slog.LevelWarn
 	if c.verbose {
 		level = slog.LevelDebug
-	} else if !c.terminal() {
+	} else if !c.terminal() && !c.quiet {
 		level = slog.LevelInfo
 	}
 	o := &slog.HandlerOptions{Level: level}

@@ -104,7 +104,6 @@ func (a *answers) forget(state slotState) {
 
 // readFile reads one result file.
 func (r *run) readFile(ctx context.Context, j *job, id string, a *answers, state slotState, read func(context.Context, string) (*api.CSVResults, error)) error {
-	r.t.calls.Add(1)
 	file, err := read(ctx, id)
 	if err != nil {
 		return fmt.Errorf("read the results of bulk job %s: %w", id, err)

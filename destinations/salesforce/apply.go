@@ -66,7 +66,7 @@ func (t *Target) Apply(ctx context.Context, a destinations.Application) error {
 		jobs:    make(chan struct{}, min(parallel, maxJobs)),
 		halt:    make(chan struct{}),
 	}
-	return budget(t.client, r.apply(ctx))
+	return budget(t.client, r.apply(api.CountCalls(ctx, t.calls)))
 }
 
 func (r *run) apply(ctx context.Context) error {

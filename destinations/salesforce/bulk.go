@@ -53,7 +53,6 @@ func (r *run) submit(ctx context.Context, j *job) (api.JobInfo, destinations.Bat
 	if j.c == callUpsert {
 		request.ExternalIDField = t.match.Name
 	}
-	t.calls.Add(1)
 	info, err := t.client.CreateJob(ctx, request)
 	if err != nil {
 		return info, batch, fmt.Errorf("create a bulk job: %w", err)
@@ -63,11 +62,9 @@ func (r *run) submit(ctx context.Context, j *job) (api.JobInfo, destinations.Bat
 	if err := r.update(ctx, batch); err != nil {
 		return info, batch, &journalError{err}
 	}
-	t.calls.Add(1)
 	if err := t.client.UploadJob(ctx, info.ID, j.open); err != nil {
 		return info, batch, fmt.Errorf("upload bulk job %s: %w", info.ID, err)
 	}
-	t.calls.Add(1)
 	if info, err = t.client.CloseJob(ctx, info.ID); err != nil {
 		return info, batch, fmt.Errorf("close bulk job %s: %w", batch.Handle, err)
 	}
@@ -82,15 +79,7 @@ func (r *run) submit(ctx context.Context, j *job) (api.JobInfo, destinations.Bat
 
 // wait polls a job until it has ended.
 func (r *run) wait(ctx context.Context, id string) (api.JobInfo, error) {
-	poll := r.t.options.Poll
-	on := poll.OnPoll
-	poll.OnPoll = func(info api.JobInfo) {
-		r.t.calls.Add(1)
-		if on != nil {
-			on(info)
-		}
-	}
-	return r.t.client.WaitJob(ctx, id, poll)
+	return r.t.client.WaitJob(ctx, id, r.t.options.Poll)
 }
 
 // journalError is a failure after which a batch must stay open.
@@ -135,7 +124,6 @@ func (r *run) submitFailed(ctx context.Context, batch destinations.Batch, failur
 // abort makes sure that an open job never runs. dead is false where it is
 // past that.
 func (r *run) abort(ctx context.Context, id string) (dead bool, err error) {
-	r.t.calls.Add(1)
 	if _, err = r.t.client.AbortJob(ctx, id); err == nil {
 		return true, nil
 	}
@@ -155,7 +143,6 @@ func (r *run) abort(ctx context.Context, id string) (dead bool, err error) {
 
 // job reads a job's state; nil where the org knows it no more.
 func (r *run) job(ctx context.Context, id string) (*api.JobInfo, error) {
-	r.t.calls.Add(1)
 	info, err := r.t.client.Job(ctx, id)
 	var e *api.Error
 	if errors.As(err, &e) && !e.Unknown && e.Status == 404 {

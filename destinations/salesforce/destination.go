@@ -71,14 +71,16 @@ func (d *Destination) Org(ctx context.Context) (string, error) {
 
 // Open checks a sync against the org's describe.
 func (d *Destination) Open(ctx context.Context, sync *models.Sync, columns []models.Column) (destinations.Target, error) {
+	calls := new(atomic.Int64)
 	c := &checker{client: d.client, sync: sync, columns: columns}
-	t, err := c.run(ctx)
+	t, err := c.run(api.CountCalls(ctx, calls))
 	if err != nil {
 		return nil, budget(d.client, err)
 	}
 	if len(c.problems) > 0 {
 		return nil, c.problems
 	}
+	t.calls = calls
 	t.options = d.options
 	t.log = d.options.Logger.With("sync", sync.Name, "object", t.object.Name)
 	t.warnings = c.warnings
@@ -130,7 +132,8 @@ type Target struct {
 	lockField     int // the column by whose parent rows are sorted; -1: none
 	references    *references
 
-	calls, jobs atomic.Int64
+	calls *atomic.Int64 // API calls of Open and Apply
+	jobs  atomic.Int64
 }
 
 // Fields describes the mapped fields, named as the org names them.
@@ -179,8 +182,8 @@ func (t *Target) Estimate(s planner.Summary) destinations.Estimate {
 	return estimate(&t.sync.Write, s)
 }
 
-// Usage counts the calls that Apply made for this target and the jobs among
-// them, and gives the org's remaining calls.
+// Usage counts the calls that Open and Apply made for this target and the jobs
+// among them, and gives the org's remaining calls.
 func (t *Target) Usage() destinations.Usage {
 	u := t.client.Usage()
 	return destinations.Usage{Calls: t.calls.Load(), BulkJobs: t.jobs.Load(), Remaining: u.Remaining}

@@ -44,7 +44,6 @@ func (t *Target) find(ctx context.Context, object string, by *field, values []st
 	}
 	for _, soql := range api.InLiterals("SELECT "+columns+" FROM "+object+" WHERE "+by.Name+" IN (", ")", literals, 0) {
 		g.Go(func() error {
-			t.calls.Add(1)
 			result, err := t.client.Query(ctx, soql)
 			if err != nil {
 				return fmt.Errorf("find %s records by %s: %w", object, by.Name, err)

@@ -123,7 +123,6 @@ func (r *run) bodies(c call, ready *[]*row) (bodies [][]byte, rest []parcel) {
 // post makes the call. It gives the limiter's place back.
 func (r *run) post(ctx context.Context, c call, rows []*row, bodies [][]byte) (results []api.SaveResult, err error) {
 	t := r.t
-	t.calls.Add(1)
 	switch c {
 	case callCreate:
 		results, err = t.client.CreateRecords(ctx, bodies, t.collectionOptions())

@@ -367,6 +367,8 @@ func (x *exchange) finish(err error) {
 		r := x.call
 		if x.unsent && !r.login {
 			x.client.meter.refund(x.start)
+		} else if n, ok := x.ctx.Value(counterKey{}).(*atomic.Int64); ok && !r.login {
+			n.Add(1)
 		}
 		if report := x.client.cfg.OnCall; report != nil {
 			report(Call{

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,6 +16,16 @@ type Usage struct {
 	Calls     int64 // calls this client has made, logins left out
 	Limit     int64 // the org's daily calls, as last heard; -1 unknown
 	Remaining int64 // of those; -1 unknown
+}
+
+// counterKey is CountCalls's key in a context.
+type counterKey struct{}
+
+// CountCalls returns a context under which every HTTP exchange that counts
+// against the org's limit adds one to n: the calls of one piece of work, where
+// several share a client. Logins do not count, retries do.
+func CountCalls(ctx context.Context, n *atomic.Int64) context.Context {
+	return context.WithValue(ctx, counterKey{}, n)
 }
 
 // Usage returns the counts so far.
