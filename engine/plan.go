@@ -240,6 +240,10 @@ func bound(store *snapshot.Store, s *models.Sync, org string) *BoundError {
 		be.FullIsUnsafe = insert && was.Object == s.Object
 	case was.Object != s.Object:
 		be.What, be.Was, be.Now = "object", was.Object, s.Object
+	case (was.Mode == string(models.ModeArchive)) != (s.Mode == models.ModeArchive):
+		// The rows of an archive sync's state are records deleted, those of
+		// any other sync records written.
+		be.What, be.Was, be.Now = "mode", was.Mode, string(s.Mode)
 	case was.MatchField != s.Match.Field:
 		be.What, be.Was, be.Now = "match field", was.MatchField, s.Match.Field
 		be.FullIsUnsafe = insert
