@@ -33,18 +33,16 @@ type ingestJob struct {
 	key                                                                       *field
 	load                                                                      load
 
-	mu           sync.Mutex
-	state        string
-	created      time.Time
-	changed      time.Time
-	uploaded     bool
-	message      string
-	order        []uint32 // of the result files
-	took         time.Duration
-	readFailed   bool
-	readUnproc   bool
-	multipart    bool
-	structurally bool
+	mu         sync.Mutex
+	state      string
+	created    time.Time
+	changed    time.Time
+	uploaded   bool
+	message    string
+	order      []uint32 // of the result files
+	took       time.Duration
+	readFailed bool
+	readUnproc bool
 }
 
 func (j *ingestJob) terminal() bool {
@@ -258,7 +256,7 @@ func (js *jobs) rows(ctx context.Context, j *ingestJob) string {
 			defer func() { <-free }()
 			batch := t
 			batch.delay = s.opts.ProcessingDelay / time.Duration((to-from+bulkChunk-1)/bulkChunk)
-			err := batch.run(ctx, &j.load, from, to)
+			err := batch.run(ctx, &j.load, from, to, batch.csvRows(&j.load))
 			if err == nil {
 				err = s.org.log.sync()
 			}

@@ -148,7 +148,7 @@ func (s *Server) createMultipart(c *call, boundary string) {
 		c.reject(e)
 		return
 	}
-	j.load.text, j.uploaded, j.multipart, j.state = content, true, true, stateUploaded
+	j.load.text, j.uploaded, j.state = content, true, stateUploaded
 	info := j.info(s, false)
 	s.jobs.mu.Lock()
 	s.jobs.ingest[j.id] = j
@@ -179,7 +179,6 @@ func (s *Server) newIngest(c *call, doc *node) (*ingestJob, *apiError) {
 		objectName: doc.str("object"), operationName: doc.str("operation"), keyName: doc.str("externalIdFieldName"), delimName: doc.str("columnDelimiter"),
 		lineEnd: doc.str("lineEnding"), rule: doc.str("assignmentRuleId"), version: c.version, number: c.number, state: stateOpen,
 	}
-	set(&j.delimName, j.delimName)
 	if j.delimName == "" {
 		j.delimName = "COMMA"
 	}

@@ -175,18 +175,17 @@ const (
 
 // load is the rows of one job or batch and what became of each.
 type load struct {
-	text    string
-	delim   byte
-	header  []string
-	cols    []column
-	starts  []uint32 // where each row begins in text
-	state   []uint8
-	ids     []uint64 // sequence of the record, 0 when there is none
-	mu      sync.Mutex
-	errs    map[int]rowFailure
-	done    int
-	failed  int
-	created time.Time
+	text   string
+	delim  byte
+	header []string
+	cols   []column
+	starts []uint32 // where each row begins in text
+	state  []uint8
+	ids    []uint64 // sequence of the record, 0 when there is none
+	mu     sync.Mutex
+	errs   map[int]rowFailure
+	done   int
+	failed int
 }
 
 type rowFailure struct {
@@ -245,14 +244,29 @@ type transactions struct {
 	selfLimit int
 	delay     time.Duration // of one chunk
 	stop      func() bool
-	lockFails int
 }
 
-// run processes rows [from, to) in transactions of 200.
-func (t *transactions) run(ctx context.Context, l *load, from, to int) error {
+// csvRows reads the rows of a CSV load into rowWrites.
+func (t *transactions) csvRows(l *load) func(int, *rowWrite) {
+	r := &csvReader{s: l.text, delim: l.delim}
+	return func(i int, w *rowWrite) {
+		r.i = int(l.starts[i])
+		cells, _, _, err := r.next()
+		switch {
+		case err != nil:
+			w.fail("INVALID_FIELD", "Failed to parse CSV: "+err.Error())
+		case len(cells) != len(l.header):
+			w.fail("INVALID_FIELD", fmt.Sprintf("The row has %d columns, the header %d", len(cells), len(l.header)))
+		default:
+			w.fill(l.cols, cells, t.op, t.key)
+		}
+	}
+}
+
+// run processes rows [from, to) in transactions of 200; read fills in a row.
+func (t *transactions) run(ctx context.Context, l *load, from, to int, read func(int, *rowWrite)) error {
 	b := &dml{obj: t.obj, op: t.op, keyField: t.key, selfLimit: t.selfLimit, delay: t.delay, fault: t.s.faults.rows("bulk " + t.op.String() + " " + t.obj.name)}
 	rows := make([]rowWrite, bulkChunk)
-	r := &csvReader{s: l.text, delim: l.delim}
 	for ; from < to; from += bulkChunk {
 		if ctx.Err() != nil || t.stop() {
 			return nil
@@ -261,16 +275,7 @@ func (t *transactions) run(ctx context.Context, l *load, from, to int) error {
 		for i := range n {
 			w := &rows[i]
 			*w = rowWrite{changes: w.changes[:0], refs: w.refs[:0]}
-			r.i = int(l.starts[from+i])
-			cells, _, _, err := r.next()
-			switch {
-			case err != nil:
-				w.fail("INVALID_FIELD", "Failed to parse CSV: "+err.Error())
-			case len(cells) != len(l.header):
-				w.fail("INVALID_FIELD", fmt.Sprintf("The row has %d columns, the header %d", len(cells), len(l.header)))
-			default:
-				w.fill(l.cols, cells, t.op, t.key)
-			}
+			read(from+i, w)
 		}
 		b.rows = rows[:n]
 		if err := t.s.transact(ctx, b); err != nil {

@@ -197,7 +197,8 @@ func orNull(text string) any {
 // API Developer Guide, "DescribeSObjectResult", "Field").
 func describeField(f *field) map[string]any {
 	values := []map[string]any{}
-	for _, v := range f.values {
+	list := f.picklist.Load()
+	for _, v := range list.values {
 		if v.active {
 			values = append(values, map[string]any{"active": true, "defaultValue": v.dflt, "label": v.label, "validFor": nil, "value": v.value})
 		}
@@ -229,7 +230,7 @@ func describeField(f *field) map[string]any {
 		"mask": nil, "maskType": nil, "name": f.name, "nameField": f.nameField, "namePointing": f.polymorphic(), "nillable": f.nillable,
 		"permissionable": f.from == fromData && f.nillable, "picklistValues": values, "polymorphicForeignKey": f.polymorphic(), "precision": f.precision,
 		"queryByDistance": false, "referenceTargetField": nil, "referenceTo": references, "relationshipName": orNull(f.relationship), "relationshipOrder": nil,
-		"restrictedDelete": f.restrictedDelete, "restrictedPicklist": f.restricted, "scale": f.scale, "searchPrefilterable": false, "soapType": f.xsd,
+		"restrictedDelete": f.restrictedDelete, "restrictedPicklist": list.restricted, "scale": f.scale, "searchPrefilterable": false, "soapType": f.xsd,
 		"sortable": filterable && f.kind != kindMulti, "type": f.typ, "unique": f.unique, "updateable": f.updateable, "writeRequiresMasterRead": false,
 	}
 }

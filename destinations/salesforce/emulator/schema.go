@@ -2,6 +2,7 @@ package emulator
 
 import (
 	"strings"
+	"sync/atomic"
 )
 
 // kind groups the describe types by how their values are parsed and kept.
@@ -54,7 +55,7 @@ type picklistValue struct {
 }
 
 // field is one field of an object. It is read-only once the org has started,
-// but for its picklist values, which Org.mu guards.
+// but for its picklist.
 type field struct {
 	idx   int
 	obj   *object
@@ -68,15 +69,14 @@ type field struct {
 
 	nillable, createable, updateable, defaulted bool
 	custom, externalID, unique, caseSensitive   bool
-	idLookup, restricted, autoNumber, nameField bool
+	idLookup, autoNumber, nameField             bool
 	hidden                                      bool // by field-level security
 	longText                                    bool
 
 	defaultValue string
 	autoFormat   string
 	formula      *formula
-	values       []picklistValue
-	active       map[string]int // active values and their place in the list
+	picklist     atomic.Pointer[picklist]
 
 	referenceTo      []string
 	relationship     string // name used in queries and nested references
@@ -107,14 +107,22 @@ func (f *field) refersTo(object string) bool {
 // SOAP API Developer Guide, "Required Fields".
 func (f *field) required() bool { return f.createable && !f.nillable && !f.defaulted }
 
-func (f *field) setValues(values []picklistValue) {
-	f.values = values
-	f.active = make(map[string]int, len(values))
+// picklist is a field's list of values. It is replaced as a whole, since rows
+// are read while an admin changes it.
+type picklist struct {
+	values     []picklistValue
+	active     map[string]int // active values and their place in the list
+	restricted bool
+}
+
+func newPicklist(values []picklistValue, restricted bool) *picklist {
+	p := &picklist{values: values, active: make(map[string]int, len(values)), restricted: restricted}
 	for i, v := range values {
 		if v.active {
-			f.active[v.value] = i
+			p.active[v.value] = i
 		}
 	}
+	return p
 }
 
 // object is one sObject type with its records.

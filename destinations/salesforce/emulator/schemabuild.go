@@ -169,8 +169,8 @@ func buildField(file *fieldFile, customObject bool) (*field, error) {
 		custom: strings.HasSuffix(file.Name, "__c"), externalID: file.ExternalID, unique: file.Unique, caseSensitive: file.CaseSensitive,
 		idLookup: file.ExternalID || file.IDLookup, nameField: file.NameField, hidden: file.Hidden,
 		nillable: !file.Required && !file.MasterDetail, createable: !file.NotCreateable && !file.ReadOnly,
-		updateable: !file.NotUpdateable && !file.ReadOnly && (!file.MasterDetail || file.Reparentable),
-		restricted: file.Restricted, defaultValue: file.Default, defaulted: file.Default != "",
+		updateable:   !file.NotUpdateable && !file.ReadOnly && (!file.MasterDetail || file.Reparentable),
+		defaultValue: file.Default, defaulted: file.Default != "",
 		referenceTo: append([]string(nil), file.ReferenceTo...), relationship: file.Relationship, childRelation: file.ChildRelationship,
 		cascadeDelete: file.MasterDetail, reparentable: file.Reparentable, restrictedDelete: file.RestrictDelete,
 		locks:    len(file.ReferenceTo) > 0 && (file.Locks == nil || *file.Locks),
@@ -197,12 +197,14 @@ func buildField(file *fieldFile, customObject bool) (*field, error) {
 		}
 		f.formula, f.from, f.createable, f.updateable, f.nillable = &formula{program: program}, fromFormula, false, false, true
 	}
-	for i, v := range file.Values {
-		f.values = append(f.values, picklistValue{value: v, label: v, active: true, dflt: v == file.Default && i >= 0})
+	var values []picklistValue
+	for _, v := range file.Values {
+		values = append(values, picklistValue{value: v, label: v, active: true, dflt: v == file.Default})
 	}
 	for _, v := range file.Inactive {
-		f.values = append(f.values, picklistValue{value: v, label: v})
+		values = append(values, picklistValue{value: v, label: v})
 	}
+	f.picklist.Store(newPicklist(values, file.Restricted))
 	if (f.typ == "reference") != (len(f.referenceTo) > 0) {
 		return nil, fmt.Errorf("a reference needs reference_to, and nothing else has it")
 	}
@@ -236,6 +238,9 @@ var xsdTypes = map[kind]string{
 // complete fills what follows from a field's type.
 func complete(f *field) {
 	f.kind = kinds[f.typ]
+	if f.picklist.Load() == nil {
+		f.picklist.Store(newPicklist(nil, false))
+	}
 	if f.label == "" {
 		f.label = labelOf(f.name)
 	}
@@ -265,7 +270,5 @@ func complete(f *field) {
 		}
 	case kindCompound:
 		f.from, f.createable, f.updateable, f.nillable = fromAddress, false, false, true
-	case kindPicklist, kindMulti:
-		f.setValues(f.values)
 	}
 }

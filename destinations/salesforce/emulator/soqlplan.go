@@ -487,9 +487,8 @@ func (o *Org) planLiteral(c *condition, v *literal) *soqlError {
 		if v.kind != tokNumber {
 			return plain(f.typ)
 		}
-		d := *f
-		d.kind, d.precision, d.scale = kindDouble, 40, 20
-		val, p := d.parseDouble(v.text)
+		wide := &field{kind: kindDouble, precision: 40, scale: 20}
+		val, p := wide.parseDouble(v.text)
 		if p != nil {
 			return plain(f.typ)
 		}

@@ -186,7 +186,7 @@ func (o *Org) checkRecordType(b *dml, w *rowWrite, changes []change, rec *record
 		for j := range changes {
 			c := &changes[j]
 			allowed := rt.picklists[c.f.name]
-			if allowed != nil && !c.null && !allowed[c.val] && c.f.restricted {
+			if allowed != nil && !c.null && !allowed[c.val] && c.f.picklist.Load().restricted {
 				w.errs = append(w.errs, c.f.fault("INVALID_OR_NULL_FOR_RESTRICTED_PICKLIST", "bad value for restricted picklist field: %s", c.val).err)
 			}
 		}

@@ -323,8 +323,8 @@ func parseTime(s string) (string, *problem) {
 }
 
 func (f *field) parsePicklist(s string) (string, *problem) {
-	if f.restricted {
-		if _, ok := f.active[s]; !ok {
+	if list := f.picklist.Load(); list.restricted {
+		if _, ok := list.active[s]; !ok {
 			return "", f.fault("INVALID_OR_NULL_FOR_RESTRICTED_PICKLIST", "bad value for restricted picklist field: %s", s)
 		}
 		return s, nil
@@ -336,20 +336,21 @@ func (f *field) parseMulti(s string) (string, *problem) {
 	parts := strings.Split(s, ";")
 	kept := parts[:0]
 	seen := map[string]bool{}
+	list := f.picklist.Load()
 	for _, v := range parts {
 		v = trim(v)
 		if v == "" || seen[v] {
 			continue
 		}
-		if _, ok := f.active[v]; !ok && f.restricted {
+		if _, ok := list.active[v]; !ok && list.restricted {
 			return "", f.fault("INVALID_OR_NULL_FOR_RESTRICTED_PICKLIST", "bad value for restricted picklist field: %s", v)
 		}
 		seen[v] = true
 		kept = append(kept, v)
 	}
 	sort.SliceStable(kept, func(i, j int) bool {
-		a, oka := f.active[kept[i]]
-		b, okb := f.active[kept[j]]
+		a, oka := list.active[kept[i]]
+		b, okb := list.active[kept[j]]
 		if oka != okb {
 			return oka
 		}

@@ -1,0 +1,170 @@
+package emulator
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// Bulk API 1.0 jobs (Bulk API 2.0 and Bulk API Developer Guide, "Bulk API").
+
+const (
+	classicClosed       = "Closed"
+	classicQueued       = "Queued"
+	classicCompleted    = "Completed"
+	classicNotProcessed = "NotProcessed"
+
+	maxClassicBytes = 10_000_000
+)
+
+// classicJob is a Bulk 1.0 job; its mutex guards what follows it.
+type classicJob struct {
+	id, operationName, contentType, rule string
+	number                               float64
+	obj                                  *object
+	op                                   operation
+	key                                  *field
+	serial                               bool
+	created                              time.Time
+
+	mu      sync.Mutex
+	state   string
+	changed time.Time
+	batches []*classicBatch
+}
+
+// classicBatch is guarded by its job's mutex, but for its rows.
+type classicBatch struct {
+	id       string
+	job      *classicJob
+	text     string
+	load     load
+	records  []node // of JSON and XML
+	state    string
+	message  string
+	created  time.Time
+	changed  time.Time
+	took     time.Duration
+	previous *classicBatch // in a serial job it runs after this one
+	over     chan struct{}
+}
+
+func (j *classicJob) open() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.state == stateOpen
+}
+
+func (j *classicJob) listed(s *Server) map[string]any {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	mode := "Parallel"
+	if j.serial {
+		mode = "Serial"
+	}
+	return map[string]any{
+		"id": j.id, "operation": j.operationName, "object": j.obj.name, "createdById": s.org.person(integrationUser), "createdDate": stamp(j.created),
+		"systemModstamp": stamp(j.changed), "state": j.state, "concurrencyMode": mode, "contentType": j.contentType, "apiVersion": j.number, "jobType": "Classic",
+	}
+}
+
+// processBatch runs one batch. Serial jobs run one batch at a time, whatever job
+// it is of.
+func (js *jobs) processBatch(ctx context.Context, b *classicBatch) {
+	defer close(b.over)
+	j := b.job
+	if j.serial {
+		js.serial.Lock()
+		defer js.serial.Unlock()
+	}
+	j.mu.Lock()
+	if j.state == stateAborted {
+		b.state = classicNotProcessed
+		j.mu.Unlock()
+		return
+	}
+	b.state = stateRunning
+	j.mu.Unlock()
+	js.gate(ctx)
+	begin := time.Now()
+	message := js.batchRows(ctx, b)
+	if err := js.s.org.log.sync(); err != nil {
+		message = "InternalServerError : " + err.Error()
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	b.took, b.changed = time.Since(begin), js.s.org.Clock()
+	b.state, b.message = classicCompleted, message
+	if message != "" {
+		b.state = stateFailed
+	}
+}
+
+func (js *jobs) batchRows(ctx context.Context, b *classicBatch) string {
+	s, j := js.s, b.job
+	t := transactions{s: s, obj: j.obj, op: j.op, key: j.key, stop: func() bool { return false }}
+	s.org.mu.RLock()
+	t.selfLimit = max(len(j.obj.records), 1)
+	s.org.mu.RUnlock()
+	read := t.nodeRows(b)
+	if j.contentType == "CSV" {
+		if err := b.load.prepare(s.org, j.obj, j.op); err != nil {
+			return err.Error()
+		}
+		read = t.csvRows(&b.load)
+	} else {
+		n := len(b.records)
+		b.load.state, b.load.ids, b.load.errs = make([]uint8, n), make([]uint64, n), map[int]rowFailure{}
+	}
+	n := len(b.load.state)
+	if n == 0 || n > bulkBatch {
+		return "InvalidBatch : Records not processed"
+	}
+	end := n
+	fault, failing := s.faults.job("bulk " + j.operationName + " " + j.obj.name)
+	if failing {
+		end = min(n, fault.FailJobAfter)
+	}
+	t.delay = s.opts.ProcessingDelay / time.Duration((n+bulkChunk-1)/bulkChunk)
+	if err := t.run(ctx, &b.load, 0, end, read); err != nil {
+		s.log.ErrorContext(ctx, "a Bulk batch could not be kept", "error", err)
+		return "InternalServerError : the records could not be kept"
+	}
+	if failing {
+		return fault.FailJob
+	}
+	return ""
+}
+
+// nodeRows reads the records of a JSON or XML batch. What would fail a REST
+// request fails the row.
+func (t *transactions) nodeRows(b *classicBatch) func(int, *rowWrite) {
+	return func(i int, w *rowWrite) {
+		n := &b.records[i]
+		byID := t.op == opUpdate || t.op == opDelete || t.op == opHardDelete || t.op == opUpsert && t.key.from == fromID
+		if e := t.s.readRecord(b.text, t.obj, n, w, byID); e != nil {
+			w.fail(e.code, e.message, e.fields...)
+			return
+		}
+		if byID {
+			id := recordID(n)
+			if id == "null" {
+				id = ""
+			}
+			if t.op == opUpsert {
+				w.key = id
+			} else {
+				w.id = id
+			}
+			return
+		}
+		if t.op != opUpsert {
+			return
+		}
+		for k := range w.changes {
+			if w.changes[k].f == t.key {
+				w.key = w.changes[k].val
+			}
+		}
+	}
+}

@@ -1,0 +1,238 @@
+package emulator
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+// The SOAP API: login and merge (partner WSDL), and of the Metadata API the
+// picklist values of fields.
+
+const (
+	soapEnvelope  = "http://schemas.xmlsoap.org/soap/envelope/"
+	partnerSpace  = "urn:partner.soap.sforce.com"
+	faultSpace    = "urn:fault.partner.soap.sforce.com"
+	metadataSpace = "http://soap.sforce.com/2006/04/metadata"
+	lastLogin     = 64 // the last API version that offers login()
+)
+
+func (c *call) soapFault(code, message string) {
+	c.w.Header().Set("Content-Type", "text/xml; charset=UTF-8")
+	c.w.WriteHeader(http.StatusInternalServerError)
+	kind := "UnexpectedErrorFault"
+	if strings.HasPrefix(code, "INVALID_LOGIN") {
+		kind = "LoginFault"
+	}
+	message = escapeXML(message)
+	_, _ = fmt.Fprintf(c.w, `<?xml version="1.0" encoding="UTF-8"?><soapenv:Envelope xmlns:soapenv="%s" xmlns:sf="%s" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"><soapenv:Body><soapenv:Fault><faultcode>sf:%s</faultcode><faultstring>%s: %s</faultstring><detail><sf:%s xsi:type="sf:%s"><sf:exceptionCode>%s</sf:exceptionCode><sf:exceptionMessage>%s</sf:exceptionMessage></sf:%s></detail></soapenv:Fault></soapenv:Body></soapenv:Envelope>`,
+		soapEnvelope, faultSpace, code, code, message, kind, kind, code, message, kind) // the client may have gone
+}
+
+func (c *call) soapAnswer(space, operation, inner string) {
+	c.w.Header().Set("Content-Type", "text/xml; charset=UTF-8")
+	c.w.WriteHeader(http.StatusOK)
+	_, _ = fmt.Fprintf(c.w, `<?xml version="1.0" encoding="UTF-8"?><soapenv:Envelope xmlns:soapenv="%s" xmlns="%s" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"><soapenv:Body><%sResponse>%s</%sResponse></soapenv:Body></soapenv:Envelope>`,
+		soapEnvelope, space, operation, inner, operation) // the client may have gone
+}
+
+func (s *Server) soap(c *call) {
+	if c.r.Method != http.MethodPost || len(c.path) < 2 {
+		c.soapFault("UNKNOWN_EXCEPTION", "Only POST is supported")
+		return
+	}
+	number, err := strconv.ParseFloat(c.path[1], 64)
+	if err != nil || number < goneVersion || number > newestVersion {
+		c.soapFault("UNSUPPORTED_API_VERSION", "Invalid Api version specified on URL")
+		return
+	}
+	text, ok := c.body(maxBody)
+	if !ok {
+		return
+	}
+	doc, err := parseXML(text)
+	if err != nil || doc.name != "Envelope" || doc.child("Body") == nil || len(doc.child("Body").kids) == 0 {
+		c.soapFault("INVALID_OPERATION", "The body is no SOAP envelope with an operation")
+		return
+	}
+	op := &doc.child("Body").kids[0]
+	if op.name == "login" {
+		s.soapLogin(c, op, number)
+		return
+	}
+	if s.auth.check(doc.child("Header").child("SessionHeader").childText("sessionId")) == nil {
+		c.soapFault("INVALID_SESSION_ID", "Invalid Session ID found in SessionHeader: Illegal Session. Session not found, missing session hash")
+		return
+	}
+	switch {
+	case c.path[0] == "m" && (op.name == "readMetadata" || op.name == "updateMetadata"):
+		s.metadata(c, op)
+	case op.name == "merge" && c.path[0] == "u":
+		s.soapMerge(c, op)
+	default:
+		c.soapFault("INVALID_OPERATION", "No operation available for request "+op.name)
+	}
+}
+
+func (s *Server) soapLogin(c *call, op *element, number float64) {
+	if number > lastLogin {
+		c.soapFault("INVALID_OPERATION", "SOAP API login() is not available in this version of the API.")
+		return
+	}
+	app := s.auth.app
+	if op.childText("username") != app.Username || op.childText("password") != app.Password+app.SecurityToken {
+		c.soapFault("INVALID_LOGIN", "Invalid username, password, security token; or user locked out.")
+		return
+	}
+	sess := s.auth.issue()
+	end := fmt.Sprintf("/%.1f/%s", number, s.org.id[:15])
+	c.soapAnswer(partnerSpace, "login", "<result>"+elements([]pair{
+		{"metadataServerUrl", s.url + "/services/Soap/m" + end}, {"passwordExpired", false}, {"sandbox", false}, {"serverUrl", s.url + "/services/Soap/u" + end},
+		{"sessionId", sess.token}, {"userId", sess.user},
+	})+"<userInfo>"+elements([]pair{
+		{"organizationId", s.org.id}, {"organizationName", s.org.name}, {"orgHasPersonAccounts", false}, {"sessionSecondsValid", int(s.auth.life.Seconds())},
+		{"userEmail", app.Username}, {"userFullName", "Integration User"}, {"userId", sess.user}, {"userLanguage", "en_US"}, {"userLocale", "en_US"}, {"userName", app.Username}, {"userTimeZone", "GMT"},
+	})+"</userInfo></result>")
+}
+
+// Limits of merge() (SOAP API Developer Guide, "merge()").
+const (
+	maxMerges  = 200
+	maxVictims = 2
+)
+
+func (s *Server) soapMerge(c *call, op *element) {
+	var requests []*element
+	for i := range op.kids {
+		if op.kids[i].name == "request" {
+			requests = append(requests, &op.kids[i])
+		}
+	}
+	if len(requests) == 0 || len(requests) > maxMerges {
+		c.soapFault("EXCEEDED_ID_LIMIT", "merge takes 1 to 200 requests")
+		return
+	}
+	var out strings.Builder
+	for _, r := range requests {
+		out.WriteString(s.mergeOne(c.r.Context(), r))
+	}
+	if err := s.org.log.sync(); err != nil {
+		c.soapFault("UNKNOWN_EXCEPTION", "An unexpected error occurred")
+		return
+	}
+	c.soapAnswer(partnerSpace, "merge", out.String())
+}
+
+func mergeFailure(e rowError) string {
+	text := "<result><errors>"
+	for _, f := range e.fields {
+		text += "<fields>" + escapeXML(f) + "</fields>"
+	}
+	return text + "<message>" + escapeXML(e.message) + "</message><statusCode>" + escapeXML(e.code) + "</statusCode></errors><success>false</success></result>"
+}
+
+// mergeOne runs one merge request, which is a transaction of its own.
+func (s *Server) mergeOne(ctx context.Context, r *element) string {
+	master := r.child("masterRecord")
+	obj := s.org.object(master.childText("type"))
+	if obj == nil || !obj.mergeable {
+		return mergeFailure(rowError{"INVALID_TYPE", "merge is not supported for type " + master.childText("type"), nil})
+	}
+	var victims []string
+	for i := range r.kids {
+		if r.kids[i].name == "recordToMergeIds" {
+			victims = append(victims, trim(r.kids[i].text))
+		}
+	}
+	if len(victims) == 0 || len(victims) > maxVictims {
+		return mergeFailure(rowError{"INVALID_ARGUMENT", "one or two records can be merged into the master", nil})
+	}
+	n := s.xmlRecord(obj, master)
+	for i := range master.kids {
+		if master.kids[i].name == "fieldsToNull" {
+			n.keys, n.items = append(n.keys, trim(master.kids[i].text)), append(n.items, node{kind: jsonNull, text: "null"})
+		}
+	}
+	clean := node{kind: jsonObject}
+	for i, k := range n.keys {
+		if k != "fieldsToNull" {
+			clean.keys, clean.items = append(clean.keys, k), append(clean.items, n.items[i])
+		}
+	}
+	w := rowWrite{id: master.childText("Id")}
+	if e := s.readRecord("", obj, &clean, &w, true); e != nil {
+		return mergeFailure(rowError{e.code, e.message, e.fields})
+	}
+	// The victims are looked at first, so that nothing is written for a merge
+	// that cannot be.
+	s.org.mu.RLock()
+	for i, v := range victims {
+		probe := rowWrite{id: v}
+		if !s.org.locate(&dml{obj: obj, op: opUpdate}, &probe) {
+			s.org.mu.RUnlock()
+			return mergeFailure(probe.errs[0])
+		}
+		victims[i] = probe.id
+		if full, ok := canonicalID(w.id); ok && full == probe.id {
+			s.org.mu.RUnlock()
+			return mergeFailure(rowError{"MERGE_FAILED", "a record cannot be merged into itself", nil})
+		}
+	}
+	s.org.mu.RUnlock()
+	b := &dml{obj: obj, op: opUpdate, rows: []rowWrite{w}}
+	if err := s.transact(ctx, b); err != nil {
+		return mergeFailure(rowError{"UNKNOWN_EXCEPTION", "An unexpected error occurred", nil})
+	}
+	if errs := b.rows[0].errs; len(errs) > 0 {
+		return mergeFailure(errs[0])
+	}
+	moved, err := s.org.mergeInto(obj, b.rows[0].id, victims)
+	if err != nil {
+		return mergeFailure(rowError{"UNKNOWN_EXCEPTION", "An unexpected error occurred", nil})
+	}
+	text := "<result><id>" + b.rows[0].id + "</id>"
+	for _, v := range victims {
+		text += "<mergedRecordIds>" + v + "</mergedRecordIds>"
+	}
+	text += "<success>true</success>"
+	for _, id := range moved {
+		text += "<updatedRelatedIds>" + id + "</updatedRelatedIds>"
+	}
+	return text + "</result>"
+}
+
+// mergeInto moves the victims' children to the master and the victims to the
+// recycle bin, where MasterRecordId says what became of them.
+func (o *Org) mergeInto(obj *object, master string, victims []string) ([]string, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	b := &dml{obj: obj}
+	var moved []string
+	for _, v := range victims {
+		r := obj.find(v)
+		if r == nil || r.deleted {
+			continue
+		}
+		for _, f := range obj.kids {
+			var kids []*record
+			f.obj.children(f, v, func(k *record) bool { kids = append(kids, k); return true })
+			for _, k := range kids {
+				id := makeID(f.obj.prefix, k.sequence())
+				c := change{f: f, val: master, null: id == master} // a record is no parent of itself
+				f.obj.store(k, merge(nil, k.data, []change{c}))
+				k.modstamp = o.now()
+				o.record(b, f.obj, k)
+				moved = append(moved, id)
+			}
+		}
+		if f := obj.field("MasterRecordId"); f != nil {
+			obj.store(r, merge(nil, r.data, []change{{f: f, val: master}}))
+		}
+		o.bin(b, obj, r)
+		b.counts.Deleted++
+	}
+	o.count(b.counts)
+	return moved, o.log.write(b.entries)
+}
