@@ -42,6 +42,9 @@ func dateLiteral(name string, n int, now time.Time) (dateRange, bool) {
 	case "N_DAYS_AGO":
 		return show(day.AddDate(0, 0, -n), day.AddDate(0, 0, 1-n))
 	}
+	if k := strings.TrimSuffix(name, "_AGO"); k != name && strings.HasPrefix(k, "N_") {
+		return dateLiteralAgo(strings.TrimPrefix(k, "N_"), n, now)
+	}
 	unit := name[strings.LastIndexByte(name, '_')+1:]
 	var start time.Time
 	step := func(t time.Time, k int) time.Time { return t.AddDate(0, k, 0) }
@@ -71,9 +74,6 @@ func dateLiteral(name string, n int, now time.Time) (dateRange, bool) {
 		return show(step(start, -n), start)
 	case "NEXT_N_":
 		return show(step(start, 1), step(start, n+1))
-	}
-	if k := strings.TrimSuffix(name, "_AGO"); k != name && strings.HasPrefix(k, "N_") {
-		return dateLiteralAgo(strings.TrimPrefix(k, "N_"), n, now)
 	}
 	return dateRange{}, false
 }
