@@ -12,7 +12,10 @@
 //  1. An unfinished plan of an earlier run (the process died, a signal
 //     stopped it, the API budget ended) is finished first, from the plan log
 //     alone: the warehouse is not asked. Batches that were in flight are
-//     settled by asking the org what became of them.
+//     settled by asking the org what became of them. Where the mapping or the
+//     query has changed since, only those are settled, and what was not sent
+//     yet is planned anew; where the destination, object, match field or
+//     primary key has, the run is refused.
 //  2. The model is read and planned; the plan is on disk, complete and synced,
 //     before anything is sent.
 //  3. The guards read the whole plan. Past one, the run halts with its plan

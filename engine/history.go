@@ -107,6 +107,14 @@ func (o *OperationCounts) add(k planner.Kind, n int64) {
 	}
 }
 
+func (o *OperationCounts) plus(x OperationCounts) {
+	*o = OperationCounts{o.Insert + x.Insert, o.Update + x.Update, o.Upsert + x.Upsert, o.Archive + x.Archive, o.ClearFields + x.ClearFields}
+}
+
+func (o *OperationCounts) minus(x OperationCounts) {
+	*o = OperationCounts{o.Insert - x.Insert, o.Update - x.Update, o.Upsert - x.Upsert, o.Archive - x.Archive, o.ClearFields - x.ClearFields}
+}
+
 // OutcomeCounts counts what became of operations.
 type OutcomeCounts struct {
 	Created int64 `json:"created"`

@@ -236,7 +236,7 @@ func (r *running) unfinished(ctx, work context.Context, store *snapshot.Store) (
 		r.run.Warnings = append(r.run.Warnings, fmt.Sprintf("the plan of run %s, which a guard halted, was made by another config; it was dropped and a new plan approved in its place", ref.RunID))
 		return false, r.drop(store, dir)
 	}
-	// How it is written may have changed since; what is written may not.
+	// How it is written may have changed since.
 	s := saved.Sync
 	s.Write = r.sync.Write
 	target, err := dest.Open(ctx, s, saved.Columns)
@@ -262,27 +262,62 @@ func (r *running) unfinished(ctx, work context.Context, store *snapshot.Store) (
 		return true, r.apply(ctx, work, store, plan, target, s.Model.PrimaryKey)
 	}
 	// The record counts as operations those that this run settles of it.
-	left := make([]int64, planner.KindCount)
-	settled, err := store.Settled()
+	left, err := remaining(plan, store)
 	if err != nil {
 		return false, err
+	}
+	r.run.Operations.plus(left)
+	if sameMeaning(saved.Sync, r.sync) {
+		return false, r.apply(ctx, work, store, plan, target, s.Model.PrimaryKey)
+	}
+	return false, r.giveUp(ctx, work, store, plan, target, ref, s.Model.PrimaryKey)
+}
+
+// giveUp ends a plan that the config no longer means: what is in flight is
+// settled by asking the org, the rest is not sent but planned anew.
+func (r *running) giveUp(ctx, work context.Context, store *snapshot.Store, plan *planner.Plan, target destinations.Target, ref snapshot.PlanRef, keyColumns []string) error {
+	stop, cancel := context.WithCancel(ctx)
+	cancel()
+	err := r.apply(stop, work, store, plan, target, keyColumns)
+	if !errors.Is(err, destinations.ErrStopped) {
+		return err // nil: nothing was left of it
+	}
+	open, err := store.OpenBatches()
+	if err != nil {
+		return fmt.Errorf("read the journal: %w", err)
+	}
+	if len(open) > 0 {
+		// Part of a batch can only be settled by sending more.
+		return r.apply(ctx, work, store, plan, target, keyColumns)
+	}
+	left, err := remaining(plan, store)
+	if err != nil {
+		return err
+	}
+	r.run.Operations.minus(left)
+	r.run.Warnings = append(r.run.Warnings, fmt.Sprintf("run %s left %d operations unsent that the config no longer means; they were dropped and planned anew", ref.RunID, left.Total()))
+	return r.drop(store, plan.Dir())
+}
+
+// remaining counts a plan's operations that have no outcome.
+func remaining(plan *planner.Plan, store *snapshot.Store) (left OperationCounts, err error) {
+	settled, err := store.Settled()
+	if err != nil {
+		return left, fmt.Errorf("read what is settled: %w", err)
 	}
 	for pass := range plan.Passes() {
 		ops, err := plan.Operations(pass, settled)
 		if err != nil {
-			return false, fmt.Errorf("read the plan of run %s: %w", ref.RunID, err)
+			return left, fmt.Errorf("read the plan's pass %d: %w", pass, err)
 		}
 		for ops.Next() {
-			left[ops.Operation().Kind]++
+			left.add(ops.Operation().Kind, 1)
 		}
 		if err := errors.Join(ops.Err(), ops.Close()); err != nil {
-			return false, fmt.Errorf("read the plan of run %s: %w", ref.RunID, err)
+			return left, fmt.Errorf("read the plan's pass %d: %w", pass, err)
 		}
 	}
-	for k, n := range left {
-		r.run.Operations.add(planner.Kind(k), n)
-	}
-	return false, r.apply(ctx, work, store, plan, target, s.Model.PrimaryKey)
+	return left, nil
 }
 
 // unreadable deals with an active plan whose files cannot be read: with
@@ -301,10 +336,10 @@ func (r *running) unreadable(store *snapshot.Store, ref snapshot.PlanRef, dir st
 
 func (r *running) drop(store *snapshot.Store, dir string) error {
 	if err := store.DropPlan(); err != nil {
-		return fmt.Errorf("drop the halted plan: %w", err)
+		return fmt.Errorf("drop the plan: %w", err)
 	}
 	if err := os.RemoveAll(dir); err != nil {
-		return fmt.Errorf("remove the halted plan: %w", err)
+		return fmt.Errorf("remove the dropped plan: %w", err)
 	}
 	return nil
 }

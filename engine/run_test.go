@@ -583,3 +583,33 @@ func TestFullSendsEveryRowAgain(t *testing.T) {
 	}
 	w.equal("accounts")
 }
+
+func TestUnfinishedPlanOfAnotherMapping(t *testing.T) {
+	for _, inFlight := range []bool{false, true} {
+		w, _ := halfSent(t, inFlight)
+		w.fill("accounts", "a", "Acme", "b", "Bolt & Co", "c", "Core") // b is in the second batch
+		w.syncs["accounts"].Fields = w.syncs["accounts"].Fields[:1]    // Phone was a mistake
+		run := w.must("accounts")
+		if w.org.sent != 3 || len(w.org.records) != 3 {
+			t.Fatalf("%d operations sent, the org holds %v", w.org.sent, w.org.records)
+		}
+		if b := w.org.records["Account/b"]; b["Phone"] != "" || b["Name"] != "Bolt & Co" {
+			t.Errorf("what was not sent yet was sent as the old config had it: %v", b)
+		}
+		want := OutcomeCounts{Created: 1}
+		if inFlight {
+			want.Created = 3 // those that the dead run never heard of are this run's
+		}
+		if *run.Outcomes != want || run.Operations.Total() != want.Total() {
+			t.Errorf("in flight %v: %+v, %+v", inFlight, run.Operations, run.Outcomes)
+		}
+		if !strings.Contains(strings.Join(run.Warnings, "\n"), "no longer") {
+			t.Errorf("%q", run.Warnings)
+		}
+		for i, r := range w.warehouse.rows["accounts"] {
+			r[2] = "" // what the mapping leaves alone is not compared
+			delete(w.org.records["Account/"+[]string{"a", "b", "c"}[i]], "Phone")
+		}
+		settles(t, w)
+	}
+}
