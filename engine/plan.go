@@ -95,7 +95,8 @@ func (e *Engine) Plan(ctx context.Context, name string, o PlanOptions) (run *Run
 	}
 	run.Fields = sum.Fields
 	est := p.target.Estimate(sum)
-	run.Estimate = &EstimateCounts{APICalls: est.APICalls, BulkJobs: est.BulkJobs}
+	// A run checks the sync as this plan did, which costs calls too.
+	run.Estimate = &EstimateCounts{APICalls: est.APICalls + p.target.Usage().Calls, BulkJobs: est.BulkJobs}
 	run.Choice = est.Choice
 	run.Samples = samples(&sum, s.Model.PrimaryKey)
 	if gerr := planner.CheckGuards(s.Guards, &sum, s.Mode); gerr != nil {

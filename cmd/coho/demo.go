@@ -55,6 +55,7 @@ Nothing leaves this machine.`,
 				return fmt.Errorf("make the demo's folder: %w", err)
 			}
 			c.quiet = true
+			c.writing.Store(true)
 			d := &demo{c: c, out: c.stdout, dir: dir, accounts: rows / 6, contacts: rows - rows/6}
 			if c.json {
 				d.out = io.Discard

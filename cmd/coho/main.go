@@ -60,6 +60,7 @@ func Execute(args []string, stdout, stderr io.Writer, env func(string) (string, 
 	stopped := make(chan struct{})
 	watching := make(chan struct{})
 	var first os.Signal
+	c := &cli{stdout: stdout, stderr: stderr, env: env, abort: abort}
 	go func() {
 		defer close(watching)
 		select {
@@ -68,14 +69,15 @@ func Execute(args []string, stdout, stderr io.Writer, env func(string) (string, 
 			return
 		}
 		cancel()
-		fmt.Fprintln(stderr, "stopping: what is in flight is finished first (again to give that up too)")
+		if c.writing.Load() {
+			fmt.Fprintln(stderr, "stopping: what is in flight is finished first (again to give that up too)")
+		}
 		select {
 		case <-signals:
 			close(abort)
 		case <-stopped:
 		}
 	}()
-	c := &cli{stdout: stdout, stderr: stderr, env: env, abort: abort}
 	root := c.root()
 	root.SetArgs(args)
 	root.SetOut(stdout)

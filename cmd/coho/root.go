@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -21,6 +22,10 @@ type cli struct {
 	logFormat  string
 	verbose    bool
 	quiet      bool // the command tells its own story
+
+	// writing: the command writes to an org, so a signal has something to
+	// wait for.
+	writing atomic.Bool
 
 	// reported: the error has been shown as part of the command's own
 	// output, so it is not printed once more.

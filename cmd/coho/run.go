@@ -54,6 +54,7 @@ plan. A plan that an earlier run left unfinished is finished first.
 				}
 				return c.plan(cmd.Context(), w, names, full, false)
 			}
+			c.writing.Store(true)
 			live := c.newLive()
 			defer live.close()
 			o := engine.RunOptions{Full: full, Approve: approve, Trigger: "cli", Abort: c.abort}
