@@ -35,18 +35,16 @@ type classicJob struct {
 
 // classicBatch is guarded by its job's mutex, but for its rows.
 type classicBatch struct {
-	id       string
-	job      *classicJob
-	text     string
-	load     load
-	records  []node // of JSON and XML
-	state    string
-	message  string
-	created  time.Time
-	changed  time.Time
-	took     time.Duration
-	previous *classicBatch // in a serial job it runs after this one
-	over     chan struct{}
+	id      string
+	job     *classicJob
+	text    string
+	load    load
+	records []node // of JSON and XML
+	state   string
+	message string
+	created time.Time
+	changed time.Time
+	took    time.Duration
 }
 
 func (j *classicJob) open() bool {
@@ -71,7 +69,6 @@ func (j *classicJob) listed(s *Server) map[string]any {
 // processBatch runs one batch. Serial jobs run one batch at a time, whatever job
 // it is of.
 func (js *jobs) processBatch(ctx context.Context, b *classicBatch) {
-	defer close(b.over)
 	j := b.job
 	if j.serial {
 		js.serial.Lock()

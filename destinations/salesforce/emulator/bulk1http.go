@@ -265,7 +265,7 @@ func (s *Server) addBatch(c *call, j *classicJob) {
 		c.classicFail(asJSON, "InvalidBatch", "The batch is empty")
 		return
 	}
-	b := &classicBatch{job: j, text: text, state: classicQueued, created: s.org.Clock(), over: make(chan struct{})}
+	b := &classicBatch{job: j, text: text, state: classicQueued, created: s.org.Clock()}
 	b.changed = b.created
 	b.load.text, b.load.delim = text, ','
 	switch j.contentType {

@@ -37,6 +37,12 @@ func invalidBatch(format string, args ...any) error {
 	return &structural{"InvalidBatch : " + fmt.Sprintf(format, args...)}
 }
 
+// unparsable words an error of the CSV reader as an org does.
+func unparsable(err error) error {
+	text := err.Error()
+	return invalidBatch("Failed to parse CSV. %s", strings.ToUpper(text[:1])+text[1:])
+}
+
 // columns reads a header row.
 func (o *Org) columns(obj *object, op operation, header []string) ([]column, error) {
 	cols := make([]column, 0, len(header))
@@ -198,7 +204,7 @@ func scan(text string, delim byte) (header []string, starts []uint32, err error)
 	r := &csvReader{s: text, delim: delim}
 	cells, _, ok, err := r.next()
 	if err != nil {
-		return nil, nil, invalidBatch("%s", err)
+		return nil, nil, unparsable(err)
 	}
 	if !ok {
 		return nil, nil, invalidBatch("Records not processed")
@@ -210,7 +216,7 @@ func scan(text string, delim byte) (header []string, starts []uint32, err error)
 	for {
 		_, start, ok, err := r.next()
 		if err != nil && err != errQuoteSpace {
-			return nil, nil, invalidBatch("%s", err)
+			return nil, nil, unparsable(err)
 		}
 		if !ok {
 			return header, starts, nil

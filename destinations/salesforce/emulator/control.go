@@ -64,6 +64,14 @@ func (s *Server) control(c *call) {
 		}
 		s.org.AdvanceTime(d)
 		c.w.WriteHeader(http.StatusNoContent)
+	case "POST api-calls":
+		var in struct {
+			Used int `json:"used"`
+		}
+		if c.decode(&in) {
+			s.SetAPICallsUsed(in.Used)
+			c.w.WriteHeader(http.StatusNoContent)
+		}
 	case "POST convert-lead":
 		s.convertLead(c)
 	default:

@@ -33,7 +33,8 @@ type counting struct {
 	open int
 }
 
-func (n *counting) begin(kind string, counts bool) {
+// begin counts a request and returns how many are in progress.
+func (n *counting) begin(kind string, counts bool) int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.c.Requests++
@@ -56,6 +57,7 @@ func (n *counting) begin(kind string, counts bool) {
 	}
 	n.open++
 	n.c.MaxConcurrent = max(n.c.MaxConcurrent, n.open)
+	return n.open
 }
 
 func (n *counting) end(in, out int64) {

@@ -10,9 +10,9 @@ import (
 // Prepare CSV Files").
 
 var (
-	errQuote      = errors.New("Failed to parse CSV. Found unescaped quote. A value with quote should be within a quote")
+	errQuote      = errors.New("found unescaped quote. A value with quote should be within a quote")
 	errQuoteSpace = errors.New("whitespace between a quote and a delimiter")
-	errOpenQuote  = errors.New("Failed to parse CSV. EOF reached before closing an opened quote")
+	errOpenQuote  = errors.New("EOF reached before closing an opened quote")
 )
 
 type csvReader struct {

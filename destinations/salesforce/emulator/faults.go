@@ -24,6 +24,8 @@ type Fault struct {
 	// For rows it is how many rows fail in all, 0 and -1 being no limit.
 	Times int `json:"times"`
 	After int `json:"after"` // the first so many matching requests are spared
+	// Over, when set, spares requests while no more than so many are in progress.
+	Over int `json:"over"`
 
 	Status        int           `json:"status"` // HTTP status of the answer; the request is not carried out
 	Code          string        `json:"code"`   // its errorCode
@@ -74,7 +76,7 @@ type activeFault struct {
 	tries       map[uint64]int
 }
 
-// spent says whether a fault has acted as often as it may, and counts one more.
+// fire says whether a fault acts on one more request.
 func (a *activeFault) fire() bool {
 	a.seen++
 	if a.seen <= a.After || a.Times >= 0 && a.fired >= max(a.Times, 1) {
@@ -115,11 +117,11 @@ func matchesCall(match, kind, line string) bool {
 }
 
 // request returns the fault, if any, that a request runs into.
-func (fs *faults) request(kind, line string) (Fault, bool) {
+func (fs *faults) request(kind, line string, open int) (Fault, bool) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	for _, a := range fs.list {
-		if a.onRequests() && matchesCall(a.Match, kind, line) && a.fire() {
+		if a.onRequests() && matchesCall(a.Match, kind, line) && (a.Over == 0 || open > a.Over) && a.fire() {
 			return a.Fault, true
 		}
 	}

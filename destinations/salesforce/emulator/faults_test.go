@@ -36,6 +36,12 @@ func TestFaults(t *testing.T) {
 	if n := c.s.Org().Count("Account"); n != 3 {
 		t.Fatalf("%d accounts: cut before does nothing, cut after does the work", n)
 	}
+	c.s.AddFault(emulator.Fault{Match: "query", Over: 1, Status: 403, Times: -1})
+	c.query("SELECT Id FROM Account")
+	c.s.ClearFaults()
+	c.want(204, "POST", "/emulator/api-calls", `{"used":100000}`)
+	c.refused(c.do("GET", v66+"/limits", ""), 403, "REQUEST_LIMIT_EXCEEDED", "TotalRequests Limit exceeded.")
+	c.s.SetAPICallsUsed(0)
 	c.s.AddFault(emulator.Fault{Match: "query", ExpireSession: true})
 	c.want(401, "GET", v66+"/query?q=SELECT+Id+FROM+Account", "")
 	c.want(401, "GET", v66+"/query?q=SELECT+Id+FROM+Account", "")

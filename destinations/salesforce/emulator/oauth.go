@@ -25,8 +25,7 @@ import (
 // session is a token that was issued.
 type session struct {
 	token string
-	user  string // Id
-	dead  bool
+	user  string    // Id
 	ends  time.Time // slides with use
 }
 

@@ -58,6 +58,9 @@ func (o *Org) value(obj *object, r *record, f *field) (string, bool) {
 		if !ok && f.kind == kindBool {
 			return "false", true
 		}
+		if !ok && f.nameField && obj.custom {
+			return makeID(obj.prefix, r.sequence()), true // a custom object's record without a name is called by its Id
+		}
 		return v, ok
 	case fromID:
 		return makeID(obj.prefix, r.sequence()), true

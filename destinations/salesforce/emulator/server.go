@@ -166,6 +166,9 @@ func (s *Server) Close() error {
 	return s.err
 }
 
+// SetAPICallsUsed sets how many of the day's API calls are used up.
+func (s *Server) SetAPICallsUsed(n int) { s.daily.Store(int64(n)) }
+
 // call is one request on its way.
 type call struct {
 	s       *Server
@@ -262,12 +265,12 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		s.control(c)
 		return
 	}
-	s.counting.begin(c.kind, counts)
+	open := s.counting.begin(c.kind, counts)
 	defer func() { s.counting.end(in.n, m.n) }()
 	if hook := s.hook.Load(); hook != nil {
 		(*hook)(c.kind)
 	}
-	fault, hit := s.faults.request(c.kind, r.Method+" "+r.URL.RequestURI())
+	fault, hit := s.faults.request(c.kind, r.Method+" "+r.URL.RequestURI(), open)
 	if hit && !s.misbehave(c, &fault) {
 		return
 	}

@@ -156,16 +156,19 @@ func (c *call) raw(status int, text []byte) {
 // body reads the request's body up to a limit in bytes; false when it is too
 // large or the client went away, in which case the answer is given.
 func (c *call) body(limit int64) (string, bool) {
-	text, err := io.ReadAll(io.LimitReader(c.r.Body, limit+1))
-	if err != nil {
+	var text strings.Builder
+	if n := c.r.ContentLength; n > 0 && n <= limit {
+		text.Grow(int(n))
+	}
+	if _, err := io.Copy(&text, io.LimitReader(c.r.Body, limit+1)); err != nil {
 		c.fail(http.StatusBadRequest, "INVALID_CONTENT", "the body cannot be read")
 		return "", false
 	}
-	if int64(len(text)) > limit {
+	if int64(text.Len()) > limit {
 		c.fail(http.StatusBadRequest, "EXCEEDED_MAX_SIZE_REQUEST", "The request is larger than the maximum allowed size")
 		return "", false
 	}
-	return string(text), true
+	return text.String(), true
 }
 
 // maxBody is the largest REST or SOAP body.
