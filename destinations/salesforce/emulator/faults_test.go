@@ -190,3 +190,32 @@ func TestParentsAreLocked(t *testing.T) {
 		t.Fatalf("%+v", answers)
 	}
 }
+
+func TestBulkJobsFightForTheirParents(t *testing.T) {
+	c := start(t, emulator.Options{Locks: true, ProcessingDelay: 400 * time.Millisecond, LockWait: 10 * time.Millisecond})
+	if _, err := c.s.Org().Insert("Account", map[string]any{"Name": "parent", "Warehouse_Key__c": "P"}); err != nil {
+		t.Fatal(err)
+	}
+	c.s.HoldBulk(true)
+	var ids []string
+	for range 2 {
+		j := c.createJob(`{"object":"Contact","operation":"insert"}`)
+		c.upload(j.ID, "LastName,Account.Warehouse_Key__c\n"+strings.Repeat("x,P\n", 200))
+		c.want(200, "PATCH", v66+"/jobs/ingest/"+j.ID, `{"state":"UploadComplete"}`)
+		ids = append(ids, j.ID)
+	}
+	c.s.HoldBulk(false)
+	failed := 0
+	for _, id := range ids {
+		j := c.await(id)
+		failed += j.Failed
+		for _, r := range c.rows(id, "failedResults") {
+			if !strings.HasPrefix(r["sf__Error"], "UNABLE_TO_LOCK_ROW:unable to obtain exclusive access to this record or 1 records: 001") {
+				t.Fatal(r)
+			}
+		}
+	}
+	if failed != 200 || c.s.Org().Count("Contact") != 200 {
+		t.Fatalf("%d rows failed", failed)
+	}
+}
