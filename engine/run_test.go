@@ -613,3 +613,13 @@ func TestUnfinishedPlanOfAnotherMapping(t *testing.T) {
 		settles(t, w)
 	}
 }
+
+func TestFullAndApprovePlanAnew(t *testing.T) {
+	w := shrunk(t)
+	halt(t, w)
+	run, err := w.run("accounts", RunOptions{Full: true, Approve: true})
+	if err != nil || run.Resumed != "" || run.Operations != (OperationCounts{Upsert: 1, Archive: 3}) {
+		t.Fatalf("%v, %+v", err, run)
+	}
+	w.equal("accounts")
+}
