@@ -283,3 +283,38 @@ duplicate_rules = [ { name = "Same_Email", fields = ["Email"], action = "alert" 
 		}
 	}
 }
+
+func TestBulk1Query(t *testing.T) {
+	c := start(t, emulator.Options{OrgFile: orgFile(t, soqlOrg)})
+	for content, want := range map[string]string{
+		"CSV":  "\"Name\",\"Parent.Name\"\n\"Acme\",\"\"\n\"beta\",\"Acme\"\n",
+		"XML":  `<records xsi:type="sObject"><type>Account</type><Name>beta</Name><Parent.Name>Acme</Parent.Name></records></queryResult>`,
+		"JSON": `"Name":"beta","Parent":{"attributes":{`,
+	} {
+		kind := map[string]string{"CSV": "application/xml", "XML": "application/xml", "JSON": "application/json"}[content]
+		create := `<jobInfo xmlns="x"><operation>query</operation><object>Account</object><contentType>` + content + `</contentType></jobInfo>`
+		if content == "JSON" {
+			create = `{"operation":"query","object":"Account","contentType":"JSON"}`
+		}
+		id := c.classic(create, kind)
+		soql := func(text string) string {
+			a := c.want(201, "POST", async+"/"+id+"/batch", text, "Content-Type", "text/csv", "Sforce-Enable-PKChunking", "chunkSize=100000")
+			if content == "JSON" {
+				var b struct{ ID string }
+				a.decode(t, &b)
+				return b.ID
+			}
+			return between(a.body, "<id>", "</id>")
+		}
+		batch := soql("SELECT Name, Parent.Name FROM Account WHERE Industry = 'Banking' ORDER BY Name")
+		c.awaitBatch(id, batch)
+		list := c.want(200, "GET", async+"/"+id+"/batch/"+batch+"/result", "").body
+		result := list[strings.Index(list, "752"):][:18]
+		if got := c.want(200, "GET", async+"/"+id+"/batch/"+batch+"/result/"+result, "").body; !strings.Contains(got, want) {
+			t.Errorf("%s: got %s", content, got)
+		}
+		if info := c.awaitBatch(id, soql("SELECT Nope FROM Account")); !strings.Contains(info, "Failed to process query: INVALID_FIELD") {
+			t.Errorf("%s: %s", content, info)
+		}
+	}
+}

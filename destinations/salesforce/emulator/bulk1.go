@@ -25,6 +25,7 @@ type classicJob struct {
 	op                                   operation
 	key                                  *field
 	serial                               bool
+	query                                bool // operation query or queryAll
 	created                              time.Time
 
 	mu      sync.Mutex
@@ -35,16 +36,18 @@ type classicJob struct {
 
 // classicBatch is guarded by its job's mutex, but for its rows.
 type classicBatch struct {
-	id      string
-	job     *classicJob
-	text    string
-	load    load
-	records []node // of JSON and XML
-	state   string
-	message string
-	created time.Time
-	changed time.Time
-	took    time.Duration
+	id       string
+	job      *classicJob
+	text     string
+	load     load
+	records  []node // of JSON and XML
+	state    string
+	message  string
+	created  time.Time
+	changed  time.Time
+	took     time.Duration
+	answer   [][]byte // of a query: its pieces, in the job's format
+	resultID string
 }
 
 func (j *classicJob) open() bool {
@@ -99,6 +102,9 @@ func (js *jobs) processBatch(ctx context.Context, b *classicBatch) {
 
 func (js *jobs) batchRows(ctx context.Context, b *classicBatch) string {
 	s, j := js.s, b.job
+	if j.query {
+		return js.batchQuery(b)
+	}
 	t := transactions{s: s, obj: j.obj, op: j.op, key: j.key, stop: func() bool { return false }}
 	s.org.mu.RLock()
 	t.selfLimit = max(len(j.obj.records), 1)
@@ -164,4 +170,72 @@ func (t *transactions) nodeRows(b *classicBatch) func(int, *rowWrite) {
 			}
 		}
 	}
+}
+
+// batchQuery runs the query that is the text of a batch.
+func (js *jobs) batchQuery(b *classicBatch) string {
+	s, o, j := js.s, js.s.org, b.job
+	q, bad := parseSOQL(b.text)
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	var p *plan
+	if bad == nil {
+		p, bad = o.plan(q, j.operationName == "queryAll")
+	}
+	if bad == nil {
+		bad = unfitForBulk(q, p)
+	}
+	if bad == nil && p.obj != j.obj {
+		bad = malformed(-1, "the query is not of the job's object, %s", j.obj.name)
+	}
+	if bad != nil {
+		return "InvalidBatch : Failed to process query: " + bad.code + ": " + bad.render(b.text)
+	}
+	rows := o.match(p)
+	var out [][]byte
+	switch j.contentType {
+	case "CSV":
+		out = append(out, bulkHeader(p, ',', "\n"))
+		for _, r := range rows {
+			out = append(out, o.bulkLine(p, r, ',', "\n"))
+		}
+	case "JSON":
+		for i, r := range rows {
+			piece := []byte("[")
+			if i > 0 {
+				piece = []byte(",")
+			}
+			out = append(out, s.appendTree(piece, formatVersion(j.number), p, p.obj, r, p.tree))
+		}
+		if len(rows) == 0 {
+			out = append(out, []byte("["))
+		}
+		out = append(out, []byte("]"))
+	default:
+		out = append(out, []byte(`<?xml version="1.0" encoding="UTF-8"?><queryResult xmlns="`+asyncNamespace+`" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance">`))
+		for _, r := range rows {
+			out = append(out, o.xmlLine(p, r))
+		}
+		out = append(out, []byte("</queryResult>"))
+	}
+	b.load.mu.Lock()
+	defer b.load.mu.Unlock()
+	b.load.done, b.answer = len(rows), out
+	return ""
+}
+
+// xmlLine renders a record of a query as XML; fields of parents are named by
+// their path.
+func (o *Org) xmlLine(p *plan, r *record) []byte {
+	out := []byte(`<records xsi:type="sObject"><type>` + p.obj.name + `</type>`)
+	for _, ref := range p.columns {
+		name := columnName(ref)
+		v, f, ok := o.follow(p.obj, r, ref)
+		if !ok {
+			out = append(out, "<"+name+` xsi:nil="true"/>`...)
+			continue
+		}
+		out = append(out, "<"+name+">"+escapeXML(plainText(f, v))+"</"+name+">"...)
+	}
+	return append(out, "</records>"...)
 }

@@ -180,18 +180,32 @@ func (s *Server) createClassic(c *call) {
 		c.classicFail(asJSON, "UnsupportedContentType", j.contentType+" is not a valid Content-Type")
 		return
 	}
+	if j.query = doc["operation"] == "query" || doc["operation"] == "queryAll"; j.query {
+		if j.obj = s.org.object(doc["object"]); j.obj == nil || !j.obj.queryable {
+			c.classicFail(asJSON, "InvalidEntity", "Unable to find object: "+doc["object"])
+			return
+		}
+		s.keepClassic(c, j)
+		return
+	}
 	var e *apiError
 	if j.obj, j.op, j.key, e = s.jobTarget(doc["object"], doc["operation"], doc["externalIdFieldName"]); e != nil {
 		code, message, _ := strings.Cut(e.message, " : ")
 		c.classicFail(asJSON, code, message)
 		return
 	}
+	s.keepClassic(c, j)
+}
+
+func (s *Server) keepClassic(c *call, j *classicJob) {
 	s.jobs.mu.Lock()
 	j.id = s.jobs.newID("750")
 	s.jobs.classic[j.id] = j
 	s.jobs.mu.Unlock()
 	c.classic(http.StatusCreated, j.contentType == "JSON", "jobInfo", j.info(s))
 }
+
+func formatVersion(number float64) string { return strconv.FormatFloat(number, 'f', 1, 64) }
 
 func (j *classicJob) info(s *Server) []pair {
 	j.mu.Lock()
@@ -216,7 +230,7 @@ func (j *classicJob) info(s *Server) []pair {
 	return append(p, pair{"concurrencyMode", mode}, pair{"contentType", j.contentType},
 		pair{"numberBatchesQueued", count[classicQueued]}, pair{"numberBatchesInProgress", count[stateRunning]}, pair{"numberBatchesCompleted", count[classicCompleted]},
 		pair{"numberBatchesFailed", count[stateFailed]}, pair{"numberBatchesTotal", len(j.batches)}, pair{"numberRecordsProcessed", done}, pair{"numberRetries", 0},
-		pair{"apiVersion", strconv.FormatFloat(j.number, 'f', 1, 64)}, pair{"numberRecordsFailed", failed}, pair{"totalProcessingTime", took},
+		pair{"apiVersion", formatVersion(j.number)}, pair{"numberRecordsFailed", failed}, pair{"totalProcessingTime", took},
 		pair{"apiActiveProcessingTime", took}, pair{"apexProcessingTime", 0})
 }
 
@@ -268,15 +282,16 @@ func (s *Server) addBatch(c *call, j *classicJob) {
 	b := &classicBatch{job: j, text: text, state: classicQueued, created: s.org.Clock()}
 	b.changed = b.created
 	b.load.text, b.load.delim = text, ','
-	switch j.contentType {
-	case "JSON":
+	switch {
+	case j.query:
+	case j.contentType == "JSON":
 		n, err := parseJSON(text)
 		if err != nil || n.kind != jsonArray {
 			c.classicFail(asJSON, "InvalidBatch", "Failed to parse JSON: an array of records is expected")
 			return
 		}
 		b.records = n.items
-	case "XML":
+	case j.contentType == "XML":
 		n, err := parseXML(text)
 		if err != nil {
 			c.classicFail(asJSON, "InvalidBatch", "Failed to parse XML: "+err.Error())
@@ -287,7 +302,7 @@ func (s *Server) addBatch(c *call, j *classicJob) {
 		}
 	}
 	s.jobs.mu.Lock()
-	b.id = s.jobs.newID("751")
+	b.id, b.resultID = s.jobs.newID("751"), s.jobs.newID("752")
 	s.jobs.mu.Unlock()
 	j.mu.Lock()
 	j.batches = append(j.batches, b)
@@ -354,16 +369,43 @@ func (s *Server) classicBatch(c *call, j *classicJob, rest []string) {
 	case len(rest) == 1:
 		c.classic(http.StatusOK, asJSON, "batchInfo", info)
 	case rest[1] == "request":
-		c.w.Header().Set("Content-Type", map[string]string{"CSV": "text/csv", "JSON": "application/json", "XML": "application/xml"}[j.contentType])
+		c.w.Header().Set("Content-Type", contentTypes[j.contentType])
 		_, _ = c.w.Write([]byte(b.text)) // the client may have gone
 	case rest[1] != "result":
 		c.classicFail(asJSON, "InvalidUrl", "Unknown resource")
 	case state != classicCompleted && state != stateFailed:
 		c.classicFail(asJSON, "InvalidBatch", "Batch not completed")
+	case j.query:
+		s.classicAnswer(c, b, rest[2:])
 	default:
 		s.classicResults(c, b)
 	}
 }
+
+// classicAnswer lists a query's results, of which there is one, or shows it.
+func (s *Server) classicAnswer(c *call, b *classicBatch, rest []string) {
+	asJSON := b.job.contentType == "JSON"
+	b.load.mu.Lock()
+	answer := b.answer
+	b.load.mu.Unlock()
+	switch {
+	case len(rest) == 0 && asJSON:
+		c.json(http.StatusOK, []string{b.resultID})
+	case len(rest) == 0:
+		c.xml(http.StatusOK, `<result-list xmlns="`+asyncNamespace+`"><result>`+b.resultID+`</result></result-list>`)
+	case rest[0] != b.resultID && rest[0] != b.resultID[:15]:
+		c.classicFail(asJSON, "InvalidBatch", "Unable to find result with id: "+rest[0])
+	default:
+		c.w.Header().Set("Content-Type", contentTypes[b.job.contentType])
+		for _, piece := range answer {
+			if _, err := c.w.Write(piece); err != nil {
+				return
+			}
+		}
+	}
+}
+
+var contentTypes = map[string]string{"CSV": "text/csv; charset=UTF-8", "JSON": "application/json; charset=UTF-8", "XML": "application/xml; charset=UTF-8"}
 
 // classicResults shows a result a row, in the order of the batch.
 func (s *Server) classicResults(c *call, b *classicBatch) {

@@ -144,33 +144,11 @@ func (s *Server) runQueryJob(j *queryJob) {
 	if j.lineEnd == "CRLF" {
 		end = "\r\n"
 	}
-	var header []byte
-	for i, ref := range j.plan.columns {
-		if i > 0 {
-			header = append(header, j.delim)
-		}
-		name := ""
-		for _, hop := range ref.hops {
-			name += hop.relationship + "."
-		}
-		header = appendCSV(header, name+ref.name)
-	}
-	header = append(header, end...)
+	header := bulkHeader(j.plan, j.delim, end)
 	var lines [][]byte
 	o.mu.RLock()
 	for _, r := range o.match(j.plan) {
-		var line []byte
-		for i, ref := range j.plan.columns {
-			if i > 0 {
-				line = append(line, j.delim)
-			}
-			v, f, ok := o.follow(j.plan.obj, r, ref)
-			if ok {
-				v = plainText(f, v)
-			}
-			line = appendCSV(line, v)
-		}
-		lines = append(lines, append(line, end...))
+		lines = append(lines, o.bulkLine(j.plan, r, j.delim, end))
 	}
 	o.mu.RUnlock()
 	j.mu.Lock()
@@ -179,6 +157,42 @@ func (s *Server) runQueryJob(j *queryJob) {
 	if j.state == stateRunning {
 		j.state, j.header, j.lines = stateComplete, header, lines
 	}
+}
+
+// columnName is a selected field as a CSV header names it.
+func columnName(ref *pathRef) string {
+	name := ""
+	for _, hop := range ref.hops {
+		name += hop.relationship + "."
+	}
+	return name + ref.name
+}
+
+func bulkHeader(p *plan, delim byte, end string) []byte {
+	var line []byte
+	for i, ref := range p.columns {
+		if i > 0 {
+			line = append(line, delim)
+		}
+		line = appendCSV(line, columnName(ref))
+	}
+	return append(line, end...)
+}
+
+// bulkLine renders a record as a CSV line; callers hold Org.mu.
+func (o *Org) bulkLine(p *plan, r *record, delim byte, end string) []byte {
+	var line []byte
+	for i, ref := range p.columns {
+		if i > 0 {
+			line = append(line, delim)
+		}
+		v, f, ok := o.follow(p.obj, r, ref)
+		if ok {
+			v = plainText(f, v)
+		}
+		line = appendCSV(line, v)
+	}
+	return append(line, end...)
 }
 
 // plainText renders a value for a CSV file.
