@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -126,7 +127,7 @@ func (s *Server) runCollection(c *call, runs []*dml, allOrNone bool, count int) 
 	results := make([]rowResult, 0, count)
 	failed := false
 	for _, b := range runs {
-		b.allErrors, b.allOrNone = true, allOrNone
+		b.allErrors, b.allOrNone, b.hold = true, allOrNone, allOrNone || c.txn != nil
 		b.delay = s.opts.ProcessingDelay
 		b.allowDups = allowsDuplicates(c.r)
 		b.fault = s.faults.rows("collections " + b.op.String() + " " + b.obj.name)
@@ -146,10 +147,14 @@ func (s *Server) runCollection(c *call, runs []*dml, allOrNone bool, count int) 
 			failed = failed || len(b.rows[i].errs) > 0
 		}
 	}
-	if allOrNone && failed {
+	var err error
+	switch {
+	case allOrNone && failed:
 		s.org.undoRuns(runs)
+	case c.txn == nil:
+		err = s.org.finishHeld(runs)
 	}
-	if err := s.org.log.sync(); err != nil {
+	if err = errors.Join(err, s.org.log.sync()); err != nil {
 		s.log.ErrorContext(c.r.Context(), "a transaction could not be kept", "error", err)
 		c.fail(http.StatusInternalServerError, "UNKNOWN_EXCEPTION", "An unexpected error occurred")
 		return

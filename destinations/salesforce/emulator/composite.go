@@ -2,6 +2,7 @@ package emulator
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -148,6 +149,11 @@ func (s *Server) compositeRequests(c *call) {
 			failed = i
 		}
 		answers = append(answers, a)
+	}
+	if allOrNone && failed < 0 {
+		if err := errors.Join(s.org.finishHeld(*c.txn), s.org.log.sync()); err != nil {
+			s.log.ErrorContext(c.r.Context(), "a transaction could not be kept", "error", err)
+		}
 	}
 	if allOrNone && failed >= 0 {
 		s.org.undoRuns(*c.txn)

@@ -57,6 +57,7 @@ type dml struct {
 	delay     time.Duration
 	fault     func(row *rowWrite) *rowError
 	allowDups bool // Sforce-Duplicate-Rule-Header: allowSave=true
+	hold      bool // what deletes entail waits for finishHeld
 
 	entries []byte // for the journal
 	counts  WriteCounts
@@ -108,7 +109,7 @@ func (o *Org) apply(b *dml) error {
 		o.rollBack(b)
 		failed = len(b.rows)
 	}
-	if b.op == opDelete || b.op == opHardDelete {
+	if (b.op == opDelete || b.op == opHardDelete) && !b.hold {
 		o.finishDeletes(b)
 	}
 	b.counts.RowsFailed = failed
@@ -448,6 +449,24 @@ func (o *Org) finishDeletes(b *dml) {
 			}
 		}
 	}
+}
+
+// finishHeld does what the deletes of several transactions entail, once the
+// request that they belong to is sure to stand.
+func (o *Org) finishHeld(runs []*dml) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, b := range runs {
+		if !b.hold || b.op != opDelete {
+			continue
+		}
+		b.entries = b.entries[:0]
+		o.finishDeletes(b)
+		if err := o.log.write(b.entries); err != nil {
+			return fmt.Errorf("record the deletes on %s: %w", b.obj.name, err)
+		}
+	}
+	return nil
 }
 
 // bin marks a record deleted.

@@ -228,6 +228,25 @@ func TestReferencesAndCascade(t *testing.T) {
 	}
 }
 
+func TestDeletesAllOrNone(t *testing.T) {
+	c := start(t, emulator.Options{})
+	acc := c.insert("Account", `{"Name":"a","Warehouse_Key__c":"A"}`)
+	con := c.insert("Contact", `{"LastName":"c","AccountId":"`+acc+`"}`)
+	c.insert("Subscription__c", `{"Account__c":"`+acc+`"}`)
+	path := v66 + "/composite/sobjects?allOrNone=true&ids=" + acc + ","
+	rs := c.results(c.do("DELETE", path+"0035f0000000zzzAAA", ""))
+	if rs[0].Errors[0].StatusCode != "ALL_OR_NONE_OPERATION_ROLLED_BACK" || c.s.Org().Count("Account") != 1 || c.s.Org().Count("Subscription__c") != 1 || c.s.Org().Find("Contact", "Id", con)[0]["AccountId"] != acc {
+		t.Fatalf("%+v", rs)
+	}
+	if n := c.s.Counters().Records.Deleted; n != 0 {
+		t.Fatalf("%d deletes are counted", n)
+	}
+	rs = c.results(c.do("DELETE", path+con, ""))
+	if !rs[0].Success || !rs[1].Success || c.s.Org().Count("Account")+c.s.Org().Count("Contact")+c.s.Org().Count("Subscription__c") != 0 {
+		t.Fatalf("%+v", rs)
+	}
+}
+
 func TestPlatformEvents(t *testing.T) {
 	c := start(t, emulator.Options{})
 	a := c.want(201, "POST", v66+"/sobjects/Order_Placed__e", `{"Order_Number__c":"1","Amount__c":2.5}`)

@@ -108,7 +108,7 @@ func (c *call) failRow(errs []rowError) {
 
 // one runs a transaction of one row.
 func (s *Server) one(c *call, b *dml) (*rowWrite, bool) {
-	b.allErrors = true
+	b.allErrors, b.hold = true, c.txn != nil
 	b.delay = s.opts.ProcessingDelay
 	b.allowDups = allowsDuplicates(c.r)
 	b.fault = s.faults.rows("rows " + b.op.String() + " " + b.obj.name)
