@@ -105,3 +105,14 @@ func (e *Engine) ExportSnapshot(name string, w io.Writer) error {
 		return nil
 	})
 }
+
+// ImportSnapshot fills the empty state of a sync from what ExportSnapshot wrote,
+// here or on another machine.
+func (e *Engine) ImportSnapshot(name string, r io.Reader) error {
+	return e.withStore(name, "coho snapshot import", func(s *snapshot.Store) error {
+		if err := s.Import(r); err != nil {
+			return fmt.Errorf("import the snapshot of sync %s: %w", name, err)
+		}
+		return nil
+	})
+}

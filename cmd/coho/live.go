@@ -38,8 +38,8 @@ const logEvery = 10 * time.Second
 
 func (c *cli) newLive() *live {
 	l := &live{c: c, runs: map[string]*liveRun{}, stop: make(chan struct{})}
-	if c.terminal() {
-		l.bars = mpb.New(mpb.WithOutput(c.stderr), mpb.WithRefreshRate(150*time.Millisecond))
+	if c.terminal != nil {
+		l.bars = mpb.New(mpb.WithOutput(c.terminal), mpb.WithRefreshRate(150*time.Millisecond))
 		return l
 	}
 	log := c.logger()

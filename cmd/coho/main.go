@@ -60,7 +60,8 @@ func Execute(args []string, stdout, stderr io.Writer, env func(string) (string, 
 	stopped := make(chan struct{})
 	watching := make(chan struct{})
 	var first os.Signal
-	c := &cli{stdout: stdout, stderr: stderr, env: env, abort: abort}
+	c := newCLI(stdout, stderr, env, abort)
+	stderr = c.stderr
 	go func() {
 		defer close(watching)
 		select {

@@ -107,13 +107,20 @@ func showPlan(w io.Writer, r *engine.Run) {
 	showTail(w, r)
 }
 
+// shownSamples is how many samples of a kind people are shown; --json has all.
+const shownSamples = 3
+
 // showSamples prints sampled operations, of all kinds or of those named.
 func showSamples(w io.Writer, samples []engine.Sample, kinds ...string) {
+	shown := map[string]int{}
 	for _, s := range samples {
+		if shown[s.Operation]++; shown[s.Operation] > shownSamples {
+			continue
+		}
 		if len(kinds) > 0 && !strings.Contains(strings.Join(kinds, " "), s.Operation) {
 			continue
 		}
-		line := fmt.Sprintf("  %-12s%s", s.Operation, keyText(s.Key))
+		line := fmt.Sprintf("  %-13s%s", s.Operation, keyText(s.Key))
 		if s.ID != "" {
 			line += " " + s.ID
 		}
@@ -196,7 +203,7 @@ func bytesText(n int64) string {
 	switch {
 	case n < 1<<10:
 		return plural(n, "byte")
-	case n < 1<<20:
+	case n < 1<<20-51: // 1,023.95 KiB and more would round to 1,024.0
 		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
 	case n < 1<<30:
 		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))

@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"sync"
 	"sync/atomic"
 
 	"github.com/spf13/cobra"
@@ -16,6 +17,7 @@ type cli struct {
 	stdout, stderr io.Writer
 	env            func(string) (string, bool)
 	abort          <-chan struct{}
+	terminal       *os.File // standard error, where it is one
 
 	configPath string
 	json       bool
@@ -30,6 +32,28 @@ type cli struct {
 	// reported: the error has been shown as part of the command's own
 	// output, so it is not printed once more.
 	reported bool
+}
+
+// newCLI returns an invocation. Standard error is written by several
+// goroutines: the log, the live progress, the word on a signal.
+func newCLI(stdout, stderr io.Writer, env func(string) (string, bool), abort <-chan struct{}) *cli {
+	c := &cli{stdout: stdout, stderr: &lockedWriter{w: stderr}, env: env, abort: abort}
+	if f, ok := stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		c.terminal = f
+	}
+	return c
+}
+
+// lockedWriter lets several goroutines write whole lines.
+type lockedWriter struct {
+	mu sync.Mutex
+	w  io.Writer // guarded by mu
+}
+
+func (l *lockedWriter) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
 }
 
 // flagError is a mistake on the command line.
@@ -94,7 +118,7 @@ func (c *cli) logger() *slog.Logger {
 	level := slog.LevelWarn
 	if c.verbose {
 		level = slog.LevelDebug
-	} else if !c.terminal() && !c.quiet {
+	} else if c.terminal == nil && !c.quiet {
 		level = slog.LevelInfo
 	}
 	o := &slog.HandlerOptions{Level: level}
@@ -102,10 +126,4 @@ func (c *cli) logger() *slog.Logger {
 		return slog.New(slog.NewJSONHandler(c.stderr, o))
 	}
 	return slog.New(slog.NewTextHandler(c.stderr, o))
-}
-
-// terminal reports whether standard error is one.
-func (c *cli) terminal() bool {
-	f, ok := c.stderr.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
 }

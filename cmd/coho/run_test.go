@@ -326,8 +326,25 @@ func TestStatusAndHistory(t *testing.T) {
 	if r := w.coho("query", "SELECT Name FROM Account WHERE Warehouse_Key__c = 'A1'"); r.code != 0 || !strings.Contains(r.stdout, "Acme") {
 		t.Errorf("query: %d %s%s", r.code, r.stdout, r.stderr)
 	}
-	if r := w.coho("snapshot", "export", "accounts"); r.code != 0 || strings.Count(r.stdout, "\n") != 4 { // a head and a line a row
+	export := w.coho("snapshot", "export", "accounts")
+	if r := export; r.code != 0 || strings.Count(r.stdout, "\n") != 4 { // a head and a line a row
 		t.Errorf("export: %d %s%s", r.code, r.stdout, r.stderr)
+	}
+	if r := w.coho("snapshot", "reset", "accounts"); r.code != 0 {
+		t.Errorf("reset: %d %s", r.code, r.stderr)
+	}
+	file := filepath.Join(w.dir, "export.jsonl")
+	if err := os.WriteFile(file, []byte(export.stdout), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r := w.coho("snapshot", "import", "accounts", file); r.code != 0 {
+		t.Errorf("import: %d %s", r.code, r.stderr)
+	}
+	if r := w.run(exitDone, "accounts"); r.Rows.Unchanged != 3 {
+		t.Errorf("after an import: %+v", r.Rows)
+	}
+	if r := w.coho("snapshot", "import", "accounts", file); r.code != exitFailed || !strings.Contains(r.stderr, "not empty") {
+		t.Errorf("an import over a state: %d %s", r.code, r.stderr)
 	}
 	if r := w.coho("snapshot", "reset", "accounts"); r.code != 0 {
 		t.Errorf("reset: %d %s", r.code, r.stderr)

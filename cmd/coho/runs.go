@@ -65,6 +65,11 @@ func (c *cli) runsShowCommand() *cobra.Command {
 				return err
 			}
 			c.showRun(r)
+			if r.Error != "" && !c.json {
+				// While a run goes on, standard error says it.
+				_, err := fmt.Fprintf(c.stdout, "  %s\n", strings.ReplaceAll(r.Error, "\n", "\n  "))
+				return err
+			}
 			return nil
 		},
 	}

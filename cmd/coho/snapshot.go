@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -12,7 +13,7 @@ import (
 func (c *cli) snapshotCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "snapshot",
-		Short: "Look at, export or forget what is known of a sync's records",
+		Short: "Look at, move or forget what is known of a sync's records",
 		Args:  usageArgs(cobra.NoArgs),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -68,6 +69,29 @@ func (c *cli) snapshotCommand() *cobra.Command {
 				out := bufio.NewWriter(c.stdout)
 				return errors.Join(w.engine.ExportSnapshot(args[0], out), out.Flush())
 			},
+		},
+		&cobra.Command{
+			Use:   "import SYNC FILE",
+			Short: "Fill a sync's empty state from what export printed (FILE -: standard input)",
+			Args:  usageArgs(cobra.ExactArgs(2)),
+			RunE: func(cmd *cobra.Command, args []string) (err error) {
+				in := cmd.InOrStdin()
+				if args[1] != "-" {
+					f, err := os.Open(args[1])
+					if err != nil {
+						return fmt.Errorf("read the export: %w", err)
+					}
+					defer func() { err = errors.Join(err, f.Close()) }()
+					in = f
+				}
+				w, err := c.wire()
+				if err != nil {
+					return err
+				}
+				defer w.close()
+				return w.engine.ImportSnapshot(args[0], in)
+			},
+		},
 		},
 	)
 	return cmd

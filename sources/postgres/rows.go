@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,6 +44,7 @@ type rows struct {
 	unwatch  func() bool
 	watched  chan struct{} // closed when the watcher has run
 	canceled atomic.Bool   // set by the watcher before the socket is touched
+	reading  sync.Mutex    // held while the socket is read
 
 	buf  []byte // buf[r:w] is read but not consumed
 	r, w int
@@ -84,8 +86,29 @@ func (r *rows) abort() {
 	defer close(r.watched)
 	r.canceled.Store(true)
 	_ = r.conn.SetReadDeadline(time.Unix(1, 0))
-	r.cancelStatement()
+	r.endStatement()
 	r.release()
+}
+
+// endStatement has the server stop and waits, for a while, until it has. One
+// cancel request may not do: it ends what the server is at when it arrives, and
+// that may be nothing yet. So it is sent again until the server, which is also
+// told that the connection ends, has hung up.
+func (r *rows) endStatement() {
+	r.reading.Lock()
+	defer r.reading.Unlock()
+	if msg, err := (&pgproto3.Terminate{}).Encode(nil); err == nil {
+		_ = r.conn.SetWriteDeadline(time.Now().Add(closeTimeout))
+		_, _ = r.conn.Write(msg)
+	}
+	last := time.Now().Add(cancelTimeout)
+	for pause := 50 * time.Millisecond; time.Now().Before(last); pause *= 2 {
+		r.cancelStatement()
+		_ = r.conn.SetReadDeadline(time.Now().Add(pause))
+		if _, err := io.Copy(io.Discard, r.conn); !errors.Is(err, os.ErrDeadlineExceeded) {
+			return
+		}
+	}
 }
 
 // release closes the socket, once.
@@ -211,6 +234,11 @@ func (r *rows) fill(n int) error {
 		copy(r.buf, rest)
 	}
 	r.r, r.w = 0, len(rest)
+	r.reading.Lock()
+	defer r.reading.Unlock()
+	if r.canceled.Load() {
+		return os.ErrDeadlineExceeded
+	}
 	m, err := io.ReadAtLeast(r.conn, r.buf[r.w:], n-r.w)
 	r.w += m
 	return err
@@ -231,7 +259,7 @@ func (r *rows) Close() error {
 			if r.err == nil {
 				r.err = errRowsClosed
 			}
-			r.cancelStatement()
+			r.endStatement()
 			return
 		}
 		// Without this message the server would log a lost connection.
