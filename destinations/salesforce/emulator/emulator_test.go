@@ -21,6 +21,9 @@ import (
 // The foreign client does not close the bodies of answers, which keeps its own
 // connections open; the server's goroutines are what is looked for.
 func TestMain(m *testing.M) {
+	if dir := os.Getenv(childDir); dir != "" {
+		os.Exit(serveUntilKilled(dir))
+	}
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreTopFunction("net/http.(*persistConn).writeLoop"))
 }
 
