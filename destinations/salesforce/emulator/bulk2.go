@@ -184,6 +184,11 @@ func (js *jobs) process(ctx context.Context, j *ingestJob) {
 	j.took = time.Since(begin)
 	j.changed = js.s.org.Clock()
 	j.order = shuffled(len(j.load.starts), js.s.opts.Seed)
+	if share := js.s.faults.lost("bulk " + j.operationName + " " + j.obj.name); share > 0 {
+		for _, n := range j.order[:int(share*float64(len(j.order)))] {
+			j.load.state[n] |= rowLost
+		}
+	}
 	switch {
 	case j.state == stateAborted:
 	case message != "":

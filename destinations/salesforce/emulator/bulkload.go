@@ -177,6 +177,8 @@ const (
 	rowCreated
 	rowUpdated
 	rowFailed
+
+	rowLost = uint8(0x80) // set beside the outcome: the row is in no result file
 )
 
 // load is the rows of one job or batch and what became of each.

@@ -42,6 +42,10 @@ type Fault struct {
 
 	FailJob      string `json:"fail_job"`       // errorMessage of a job that ends as Failed
 	FailJobAfter int    `json:"fail_job_after"` // so many rows are processed first, the rest stay unprocessed
+
+	// LoseResults leaves this share of a Bulk 2.0 job's rows out of all three
+	// result files, as an org does past the daily allocation of batches.
+	LoseResults float64 `json:"lose_results"`
 }
 
 // UnmarshalJSON accepts the delay as text.
@@ -138,6 +142,18 @@ func (fs *faults) job(text string) (Fault, bool) {
 		}
 	}
 	return Fault{}, false
+}
+
+// lost returns which share of a job's results is lost.
+func (fs *faults) lost(text string) float64 {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	for _, a := range fs.list {
+		if a.LoseResults > 0 && strings.Contains(text, a.Match) && a.fire() {
+			return a.LoseResults
+		}
+	}
+	return 0
 }
 
 // rows returns the function that decides which rows of a transaction fail; nil

@@ -72,6 +72,16 @@ func TestRowFaults(t *testing.T) {
 	}
 }
 
+func TestLostResults(t *testing.T) {
+	c := start(t, emulator.Options{})
+	c.s.AddFault(emulator.Fault{LoseResults: 0.25})
+	j := c.load(upsertAccounts, "Warehouse_Key__c,Name\na,1\nb,2\nc,\nd,4\n")
+	rows := len(c.rows(j.ID, "successfulResults")) + len(c.rows(j.ID, "failedResults")) + len(c.rows(j.ID, "unprocessedrecords"))
+	if j.State != "JobComplete" || j.Processed != 4 || j.Failed != 1 || rows != 3 {
+		t.Fatalf("%+v, %d rows in the results", j, rows)
+	}
+}
+
 func TestCountersAndHook(t *testing.T) {
 	c := start(t, emulator.Options{})
 	var mu sync.Mutex
