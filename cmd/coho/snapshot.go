@@ -92,7 +92,6 @@ func (c *cli) snapshotCommand() *cobra.Command {
 				return w.engine.ImportSnapshot(args[0], in)
 			},
 		},
-		},
 	)
 	return cmd
 }
