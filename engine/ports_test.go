@@ -41,7 +41,6 @@ type warehouse struct {
 	onRow func(n int)
 	// columns replaces the result's columns from the next Read on.
 	columns []string
-	reach   func(point string) error
 }
 
 var warehouseColumns = []string{"k", "name", "phone"}
