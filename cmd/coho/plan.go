@@ -22,12 +22,7 @@ before and after, the API calls it would cost. Nothing is sent.
 		Args:              usageArgs(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: c.completeSyncs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			w, err := c.wire()
-			if err != nil {
-				return err
-			}
-			defer w.close()
-			return c.plan(cmd.Context(), w, args, full, detailed)
+			return c.with(func(w *wired) error { return c.plan(cmd.Context(), w, args, full, detailed) })
 		},
 	}
 	cmd.Flags().BoolVar(&full, "full", false, "plan as run --full would")

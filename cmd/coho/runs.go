@@ -20,27 +20,24 @@ func (c *cli) runsCommand() *cobra.Command {
 		Short: "List runs; show one, its errors",
 		Args:  usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			w, err := c.wire()
-			if err != nil {
-				return err
-			}
-			defer w.close()
-			runs, err := w.engine.History().List(sync, max)
-			if err != nil {
-				return err
-			}
-			if c.json {
-				for _, r := range runs {
-					c.printJSON(r)
+			return c.with(func(w *wired) error {
+				runs, err := w.engine.History().List(sync, max)
+				if err != nil {
+					return err
 				}
-				return nil
-			}
-			tw := tabwriter.NewWriter(c.stdout, 0, 4, 2, ' ', 0)
-			fmt.Fprintln(tw, "RUN\tSYNC\tSTATUS\tTOOK\tROWS\tOPERATIONS\tFAILED\tREJECTED\tAPI CALLS")
-			for _, r := range runs {
-				fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.ID, r.Sync, r.Status, took(r), comma(r.Rows.Read), comma(r.Operations.Total()), comma(r.Outcomes.Failed), comma(r.Rows.Rejected), comma(r.API.Calls))
-			}
-			return tw.Flush()
+				if c.json {
+					for _, r := range runs {
+						c.printJSON(r)
+					}
+					return nil
+				}
+				tw := tabwriter.NewWriter(c.stdout, 0, 4, 2, ' ', 0)
+				fmt.Fprintln(tw, "RUN\tSYNC\tSTATUS\tTOOK\tROWS\tOPERATIONS\tFAILED\tREJECTED\tAPI CALLS")
+				for _, r := range runs {
+					fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.ID, r.Sync, r.Status, took(r), comma(r.Rows.Read), comma(r.Operations.Total()), comma(r.Outcomes.Failed), comma(r.Rows.Rejected), comma(r.API.Calls))
+				}
+				return tw.Flush()
+			})
 		},
 	}
 	cmd.Flags().StringVar(&sync, "sync", "", "runs of this sync only")
@@ -55,22 +52,19 @@ func (c *cli) runsShowCommand() *cobra.Command {
 		Short: "Show a run (ID: a run's, or a sync's name for its last run)",
 		Args:  usageArgs(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {
-			w, err := c.wire()
-			if err != nil {
-				return err
-			}
-			defer w.close()
-			r, err := w.engine.History().Get(args[0])
-			if err != nil {
-				return err
-			}
-			c.showRun(r)
-			if r.Error != "" && !c.json {
-				// While a run goes on, standard error says it.
-				_, err := fmt.Fprintf(c.stdout, "  %s\n", strings.ReplaceAll(r.Error, "\n", "\n  "))
-				return err
-			}
-			return nil
+			return c.with(func(w *wired) error {
+				r, err := w.engine.History().Get(args[0])
+				if err != nil {
+					return err
+				}
+				c.showRun(r)
+				if r.Error != "" && !c.json {
+					// While a run goes on, standard error says it.
+					_, err := fmt.Fprintf(c.stdout, "  %s\n", strings.ReplaceAll(r.Error, "\n", "\n  "))
+					return err
+				}
+				return nil
+			})
 		},
 	}
 }
@@ -82,22 +76,19 @@ func (c *cli) runsErrorsCommand() *cobra.Command {
 		Short: "Show a run's failed and rejected rows (ID: a run's, or a sync's name for its last run)",
 		Args:  usageArgs(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {
-			w, err := c.wire()
-			if err != nil {
-				return err
-			}
-			defer w.close()
-			r, err := w.engine.History().Get(args[0])
-			if err != nil {
-				return err
-			}
-			if c.json {
-				return w.engine.History().Errors(r.ID, func(e *engine.RowError) bool {
-					c.printJSON(e)
-					return true
-				})
-			}
-			return c.showErrors(w, r, max)
+			return c.with(func(w *wired) error {
+				r, err := w.engine.History().Get(args[0])
+				if err != nil {
+					return err
+				}
+				if c.json {
+					return w.engine.History().Errors(r.ID, func(e *engine.RowError) bool {
+						c.printJSON(e)
+						return true
+					})
+				}
+				return c.showErrors(w, r, max)
+			})
 		},
 	}
 	cmd.Flags().IntVar(&max, "max", 10, "how many rows of each code; 0: all")

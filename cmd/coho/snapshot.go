@@ -24,34 +24,31 @@ func (c *cli) snapshotCommand() *cobra.Command {
 			Args:              usageArgs(cobra.ExactArgs(1)),
 			ValidArgsFunction: c.completeSyncs,
 			RunE: func(_ *cobra.Command, args []string) error {
-				w, err := c.wire()
-				if err != nil {
-					return err
-				}
-				defer w.close()
-				info, err := w.engine.SnapshotInfo(args[0])
-				if err != nil {
-					return err
-				}
-				if c.json {
-					c.printJSON(info)
+				return c.with(func(w *wired) error {
+					info, err := w.engine.SnapshotInfo(args[0])
+					if err != nil {
+						return err
+					}
+					if c.json {
+						c.printJSON(info)
+						return nil
+					}
+					if info.Org == "" {
+						_, err := fmt.Fprintf(c.stdout, "sync %s has no state yet\n", info.Sync)
+						return err
+					}
+					fmt.Fprintf(c.stdout, "sync %s: %s rows acknowledged by org %s (object %s, match %s, key %s), %s on disk\n", info.Sync, comma(info.Rows), info.Org, info.Object, dash(info.MatchField), strings.Join(info.PrimaryKey, ", "), bytesText(info.Bytes))
+					if info.Gone > 0 {
+						fmt.Fprintf(c.stdout, "  %s more left the model, their records were left in place\n", comma(info.Gone))
+					}
+					if info.Refused > 0 {
+						fmt.Fprintf(c.stdout, "  %s were refused by the org in their last run\n", comma(info.Refused))
+					}
+					if info.Unfinished != "" {
+						fmt.Fprintf(c.stdout, "  the plan of run %s is not finished\n", info.Unfinished)
+					}
 					return nil
-				}
-				if info.Org == "" {
-					_, err := fmt.Fprintf(c.stdout, "sync %s has no state yet\n", info.Sync)
-					return err
-				}
-				fmt.Fprintf(c.stdout, "sync %s: %s rows acknowledged by org %s (object %s, match %s, key %s), %s on disk\n", info.Sync, comma(info.Rows), info.Org, info.Object, dash(info.MatchField), strings.Join(info.PrimaryKey, ", "), bytesText(info.Bytes))
-				if info.Gone > 0 {
-					fmt.Fprintf(c.stdout, "  %s more left the model, their records were left in place\n", comma(info.Gone))
-				}
-				if info.Refused > 0 {
-					fmt.Fprintf(c.stdout, "  %s were refused by the org in their last run\n", comma(info.Refused))
-				}
-				if info.Unfinished != "" {
-					fmt.Fprintf(c.stdout, "  the plan of run %s is not finished\n", info.Unfinished)
-				}
-				return nil
+				})
 			},
 		},
 		c.snapshotResetCommand(),
@@ -61,13 +58,10 @@ func (c *cli) snapshotCommand() *cobra.Command {
 			Args:              usageArgs(cobra.ExactArgs(1)),
 			ValidArgsFunction: c.completeSyncs,
 			RunE: func(_ *cobra.Command, args []string) error {
-				w, err := c.wire()
-				if err != nil {
-					return err
-				}
-				defer w.close()
-				out := bufio.NewWriter(c.stdout)
-				return errors.Join(w.engine.ExportSnapshot(args[0], out), out.Flush())
+				return c.with(func(w *wired) error {
+					out := bufio.NewWriter(c.stdout)
+					return errors.Join(w.engine.ExportSnapshot(args[0], out), out.Flush())
+				})
 			},
 		},
 		&cobra.Command{
@@ -84,12 +78,9 @@ func (c *cli) snapshotCommand() *cobra.Command {
 					defer func() { err = errors.Join(err, f.Close()) }()
 					in = f
 				}
-				w, err := c.wire()
-				if err != nil {
-					return err
-				}
-				defer w.close()
-				return w.engine.ImportSnapshot(args[0], in)
+				return c.with(func(w *wired) error {
+					return w.engine.ImportSnapshot(args[0], in)
+				})
 			},
 		},
 	)
@@ -106,20 +97,17 @@ it writes every record again, in insert mode it creates every record again.`,
 		Args:              usageArgs(cobra.ExactArgs(1)),
 		ValidArgsFunction: c.completeSyncs,
 		RunE: func(_ *cobra.Command, args []string) error {
-			w, err := c.wire()
-			if err != nil {
+			return c.with(func(w *wired) error {
+				if err := w.engine.ResetSnapshot(args[0]); err != nil {
+					return err
+				}
+				if c.json {
+					c.printJSON(map[string]any{"sync": args[0], "reset": true})
+					return nil
+				}
+				_, err := fmt.Fprintf(c.stdout, "sync %s: state forgotten\n", args[0])
 				return err
-			}
-			defer w.close()
-			if err := w.engine.ResetSnapshot(args[0]); err != nil {
-				return err
-			}
-			if c.json {
-				c.printJSON(map[string]any{"sync": args[0], "reset": true})
-				return nil
-			}
-			_, err = fmt.Fprintf(c.stdout, "sync %s: state forgotten\n", args[0])
-			return err
+			})
 		},
 	}
 }

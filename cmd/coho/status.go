@@ -15,41 +15,38 @@ func (c *cli) statusCommand() *cobra.Command {
 		Short: "Show how each sync stands",
 		Args:  usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			w, err := c.wire()
-			if err != nil {
-				return err
-			}
-			defer w.close()
-			tw := tabwriter.NewWriter(c.stdout, 0, 4, 2, ' ', 0)
-			if !c.json {
-				fmt.Fprintln(tw, "SYNC\tLAST RUN\tSTATUS\tROWS\tOPERATIONS\tFAILED\tREJECTED\tSCHEDULE")
-			}
-			for _, name := range w.config.SyncNames() {
-				last, err := w.engine.History().List(name, 1)
-				if err != nil {
-					return err
+			return c.with(func(w *wired) error {
+				tw := tabwriter.NewWriter(c.stdout, 0, 4, 2, ' ', 0)
+				if !c.json {
+					fmt.Fprintln(tw, "SYNC\tLAST RUN\tSTATUS\tROWS\tOPERATIONS\tFAILED\tREJECTED\tSCHEDULE")
 				}
-				s := w.config.Syncs[name]
-				if c.json {
-					doc := struct {
-						Sync     string      `json:"sync"`
-						Schedule string      `json:"schedule,omitempty"`
-						LastRun  *engine.Run `json:"last_run"`
-					}{Sync: name, Schedule: s.Schedule}
-					if len(last) > 0 {
-						doc.LastRun = last[0]
+				for _, name := range w.config.SyncNames() {
+					last, err := w.engine.History().List(name, 1)
+					if err != nil {
+						return err
 					}
-					c.printJSON(doc)
-					continue
+					s := w.config.Syncs[name]
+					if c.json {
+						doc := struct {
+							Sync     string      `json:"sync"`
+							Schedule string      `json:"schedule,omitempty"`
+							LastRun  *engine.Run `json:"last_run"`
+						}{Sync: name, Schedule: s.Schedule}
+						if len(last) > 0 {
+							doc.LastRun = last[0]
+						}
+						c.printJSON(doc)
+						continue
+					}
+					if len(last) == 0 {
+						fmt.Fprintf(tw, "%s\tnever\t-\t-\t-\t-\t-\t%s\n", name, dash(s.Schedule))
+						continue
+					}
+					r := last[0]
+					fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", name, localTime(r.StartedAt), r.Status, comma(r.Rows.Read), comma(r.Operations.Total()), comma(r.Outcomes.Failed), comma(r.Rows.Rejected), dash(s.Schedule))
 				}
-				if len(last) == 0 {
-					fmt.Fprintf(tw, "%s\tnever\t-\t-\t-\t-\t-\t%s\n", name, dash(s.Schedule))
-					continue
-				}
-				r := last[0]
-				fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", name, localTime(r.StartedAt), r.Status, comma(r.Rows.Read), comma(r.Operations.Total()), comma(r.Outcomes.Failed), comma(r.Rows.Rejected), dash(s.Schedule))
-			}
-			return tw.Flush()
+				return tw.Flush()
+			})
 		},
 	}
 }

@@ -37,6 +37,16 @@ func (c *cli) wire() (*wired, error) {
 	return c.wireConfig(cfg)
 }
 
+// with loads the config, makes an engine of it, and closes that after do.
+func (c *cli) with(do func(*wired) error) error {
+	w, err := c.wire()
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	return do(w)
+}
+
 func (c *cli) wireConfig(cfg *config.Config) (*wired, error) {
 	w := &wired{config: cfg, log: c.logger()}
 	w.stderr = func(err error) { fmt.Fprintln(c.stderr, "coho: "+err.Error()) }
