@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"unsafe"
 
 	"github.com/zeebo/xxh3"
 
@@ -33,6 +34,10 @@ type builder struct {
 	matches *spill
 
 	operations, rejected, notes *logWriter
+
+	// named says, of some of the operations that are dropped, which row has
+	// their match value too.
+	named map[int64]matchRef
 
 	meta     planMeta
 	fields   []int64 // by field, how many operations send it
@@ -64,7 +69,7 @@ func Build(ctx context.Context, spec Spec, rows Rows, snap Snapshot, dir string,
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, diskError(dir, err)
 	}
-	b := &builder{spec: &spec, schema: rows.Schema(), snap: snap, dir: dir, progress: p}
+	b := &builder{spec: &spec, schema: rows.Schema(), snap: snap, dir: dir, progress: p, named: map[int64]matchRef{}}
 	defer func() {
 		err = errors.Join(err, b.close())
 		if err != nil {
@@ -118,7 +123,7 @@ func (b *builder) open() (err error) {
 		n = defaultPartitions
 	}
 	b.rows = newSpill(s.SpillDir, n, 0, limit)
-	b.matches = newSpill(s.SpillDir, n, 0, limit)
+	b.matches = newSpill(s.SpillDir, max(n/4, 1), 0, limit/4)
 	b.fields = make([]int64, len(s.Fields))
 	for i := range s.Fields {
 		b.meta.Fields = append(b.meta.Fields, s.Fields[i].Name)
@@ -235,7 +240,8 @@ func (b *builder) read(ctx context.Context, rows Rows) error {
 
 // appendKey appends what is hashed of a primary key: the canonical text of each
 // column behind its length. ok is false for a row whose key is null or has no
-// text; such a row is rejected here.
+// text; such a row is rejected here. Where the key is the match value, it is the
+// folded text, which is the record's identity.
 func (b *builder) appendKey(dst []byte, cells [][]byte) (_ []byte, ok bool, err error) {
 	for i, c := range b.spec.KeyColumns {
 		if cells[c] == nil {
@@ -252,6 +258,11 @@ func (b *builder) appendKey(dst []byte, cells [][]byte) (_ []byte, ok bool, err 
 				Kind: b.spec.kind(), Code: CodeInvalidValue,
 				Message: fmt.Sprintf("primary key column %s: %v", b.keyNames[i], bad),
 			})
+		}
+		if b.spec.MatchIsKey {
+			text := dst[at+4:]
+			folded := b.spec.normalize(unsafe.String(unsafe.SliceData(text), len(text)))
+			dst = append(dst[:at+4], folded...)
 		}
 		binary.BigEndian.PutUint32(dst[at:], uint32(len(dst)-at-4))
 	}

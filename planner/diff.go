@@ -18,11 +18,17 @@ func (j *joiner) plan(rec []byte, e *Entry) error {
 		return err
 	}
 	match, ok, err := j.match(rec, key)
-	if !ok || err != nil {
+	if ok && err == nil {
+		ok, err = j.evaluate(rec, key)
+	}
+	if err != nil {
 		return err
 	}
-	if ok, err := j.evaluate(rec, key); !ok || err != nil {
-		return err
+	if !ok {
+		if e == nil {
+			return nil
+		}
+		return j.keep()
 	}
 
 	o := &j.op
@@ -43,7 +49,7 @@ func (j *joiner) plan(rec []byte, e *Entry) error {
 		}
 		// Another match value is another record, of which nothing is known:
 		// it gets every field.
-		if j.spec.Mode != models.ModeArchive && j.spec.normalize(record.Match) == folded {
+		if j.spec.Mode != models.ModeArchive && !e.Displaced && j.spec.normalize(record.Match) == folded {
 			before, o.ID, o.Known = &record, record.ID, true
 		}
 		o.Counted, o.held = !e.Gone, true
@@ -198,6 +204,15 @@ func (j *joiner) removed() error {
 	e := &j.entry
 	if !e.Acked {
 		return j.note(Note{Kind: NoteForget, Entry: Entry{KeyHash: e.KeyHash}})
+	}
+	if err := j.checkDisplaced(); err != nil {
+		return err
+	}
+	if e.Displaced {
+		if !e.Gone {
+			j.chunk.rows.Removed++
+		}
+		return j.note(Note{Kind: NoteForget, Counted: !e.Gone, Entry: Entry{KeyHash: e.KeyHash}})
 	}
 	if e.Gone {
 		if j.spec.Mode == models.ModeArchive {

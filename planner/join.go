@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	chunkBytes  = 256 << 10 // what a worker hands over at once
-	chunksAhead = 16        // chunks that a partition may be ahead of its turn
-	sampleSize  = 5         // samples of a kind in a summary
+	chunkBytes  = 64 << 10 // what a worker hands over at once
+	chunksAhead = 16       // chunks that a partition may be ahead of its turn
+	sampleSize  = 5        // samples of a kind in a summary
 	sampleKeep  = 4 * sampleSize
 
 	// maxSplits is how often a partition that is too large for memory is
@@ -135,7 +135,9 @@ func (b *builder) add(c *outChunk) error {
 	}
 	for i := 0; err == nil && i < len(c.matches); i++ {
 		m := c.matches[i]
-		m.seq += base
+		if m.kind != matchHeld {
+			m.seq += base
+		}
 		err = b.addMatch(m)
 	}
 	if err != nil {
@@ -402,7 +404,12 @@ func (j *joiner) merge(chunks [][]byte, first, limit Hash) (err error) {
 		rec := chunks[refs[i].chunk][refs[i].off:]
 		switch {
 		case rows > 1:
-			err = j.duplicates(rec, rows)
+			if order == 0 {
+				err = j.keep()
+			}
+			if err == nil {
+				err = j.duplicates(rec, rows)
+			}
 		case order == 0:
 			err = j.matched(rec)
 		default:

@@ -26,6 +26,8 @@ type joiner struct {
 	refs   []rowRef
 	counts map[Hash]uint32
 	prefix uint64
+	pairs  bool           // match values are compared
+	holds  bool           // so are those of rows of which nothing is sent
 	taken  [KindCount]int // samples of this partition
 
 	cur   Cursor
@@ -44,8 +46,10 @@ type joiner struct {
 
 func newJoiner(ctx context.Context, b *builder, pool *sync.Pool) *joiner {
 	n := len(b.spec.Fields)
+	s := b.spec
 	return &joiner{
-		ctx: ctx, b: b, spec: b.spec, pool: pool,
+		ctx: ctx, b: b, spec: s, pool: pool,
+		pairs: s.comparesMatches(), holds: s.holdsMatches(),
 		kept:   make([][]byte, len(b.columns)),
 		cells:  make([][]byte, len(b.schema.Columns())),
 		values: make([]models.Value, n), errs: make([]error, n), result: make([]models.Cell, n),
@@ -71,7 +75,7 @@ func (j *joiner) flush() error {
 // grown hands the chunk over when there is enough in it.
 func (j *joiner) grown() error {
 	c := j.chunk
-	if len(c.ops)+len(c.rejected)+len(c.notes) < chunkBytes {
+	if len(c.ops)+len(c.rejected)+len(c.notes)+matchBytes*len(c.matches) < chunkBytes {
 		return nil
 	}
 	if err := j.flush(); err != nil {
@@ -163,10 +167,16 @@ func (j *joiner) unmatched(rec []byte) error {
 // row, unchanged, costs a comparison of 16 bytes.
 func (j *joiner) matched(rec []byte) error {
 	e := &j.entry
-	same := e.Fingerprint == Hash(rec[16:32])
+	if err := j.checkDisplaced(); err != nil {
+		return err
+	}
+	same := e.Fingerprint == Hash(rec[16:32]) && !e.Displaced
 	if e.Acked && !j.spec.Full {
 		if same && !e.Gone && !e.Refused {
 			j.chunk.rows.Unchanged++
+			if j.holds {
+				return j.hold(rec)
+			}
 			return nil
 		}
 		if same || j.spec.Mode == models.ModeInsert || j.spec.Mode == models.ModeArchive {
@@ -189,6 +199,9 @@ func (j *joiner) matched(rec []byte) error {
 func (j *joiner) settledAlready(rec []byte, same bool) error {
 	e := &j.entry
 	j.chunk.rows.Unchanged++
+	if err := j.hold(rec); err != nil {
+		return err
+	}
 	if same && !e.Gone && !e.Refused {
 		return nil
 	}
@@ -228,6 +241,9 @@ func (j *joiner) wait(rec []byte) (bool, error) {
 	if err != nil {
 		return true, err
 	}
+	if err := j.keep(); err != nil {
+		return true, err
+	}
 	message := fmt.Sprintf("refused %d times in a row with %s; sent again when the row or the mapping changes", e.RefusedTimes, e.RefusedCode)
 	if left > 0 {
 		message += fmt.Sprintf(", or after %d more runs", left)
@@ -261,7 +277,7 @@ func (j *joiner) emit(before *Record, match string) error {
 	if removal {
 		c.removals++
 	}
-	if match != "" {
+	if match != "" && j.pairs {
 		kind := matchKnown
 		switch {
 		case removal:

@@ -12,26 +12,32 @@ import (
 	"slices"
 )
 
-// matchKind says what an operation has to do with a match value.
+// matchKind says what an operation, or a row of which nothing is sent, has to do
+// with a match value.
 type matchKind uint8
 
 const (
-	matchNew       matchKind = iota // writes the record of this value, which coho does not know yet
+	matchHeld      matchKind = iota // has the record, and nothing is sent of it
 	matchKnown                      // writes the record, known before
+	matchNew                        // writes the record, which coho does not know yet as this row's
 	matchRemoved                    // clears or deletes the record of a row that left the model
 	matchReference                  // refers to the record
 )
 
 // matchRef connects an operation with the hash of a folded match value. In a
 // partition it is 24 bytes: the hash, and the sequence number with the kind in
-// its lowest two bits.
+// its lowest three bits. matchHeld has no operation: its number is the first 61
+// bits of the row's key hash.
 type matchRef struct {
 	hi, lo uint64
 	seq    int64
 	kind   matchKind
 }
 
-const matchBytes = 24
+const (
+	matchBytes = 24
+	kindBits   = 3
+)
 
 func (b *builder) addMatch(m matchRef) error {
 	chunk, err := b.matches.room(b.matches.partition(m.hi), matchBytes)
@@ -40,7 +46,7 @@ func (b *builder) addMatch(m matchRef) error {
 	}
 	c := binary.BigEndian.AppendUint64(*chunk, m.hi)
 	c = binary.BigEndian.AppendUint64(c, m.lo)
-	*chunk = binary.BigEndian.AppendUint64(c, uint64(m.seq)<<2|uint64(m.kind))
+	*chunk = binary.BigEndian.AppendUint64(c, uint64(m.seq)<<kindBits|uint64(m.kind))
 	return nil
 }
 
@@ -50,6 +56,9 @@ type edge struct{ parent, child uint32 }
 // finish looks at the plan as a whole, takes back what must not be sent, puts
 // what is left in passes, and completes the files.
 func (b *builder) finish(ctx context.Context) error {
+	if err := b.rows.remove(); err != nil {
+		return fmt.Errorf("plan: remove spilled rows: %w", err)
+	}
 	edges, err := b.compareMatches(ctx)
 	if err != nil {
 		return err
@@ -79,8 +88,8 @@ func (b *builder) finish(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("plan: %w", context.Cause(ctx))
 	}
-	if err := errors.Join(b.rows.remove(), b.matches.remove()); err != nil {
-		return fmt.Errorf("plan: remove spilled rows: %w", err)
+	if err := b.matches.remove(); err != nil {
+		return fmt.Errorf("plan: remove spilled match values: %w", err)
 	}
 	return writeMarker(b.dir, &b.meta, [3][]blockAt{b.operations.index, b.rejected.index, b.notes.index}, b.dropped.seqs())
 }
@@ -105,7 +114,7 @@ func (b *builder) compareMatches(ctx context.Context) (edges []edge, err error) 
 		for _, c := range chunks {
 			for ; len(c) >= matchBytes; c = c[matchBytes:] {
 				v := binary.BigEndian.Uint64(c[16:])
-				refs = append(refs, matchRef{hi: binary.BigEndian.Uint64(c), lo: binary.BigEndian.Uint64(c[8:]), seq: int64(v >> 2), kind: matchKind(v & 3)})
+				refs = append(refs, matchRef{hi: binary.BigEndian.Uint64(c), lo: binary.BigEndian.Uint64(c[8:]), seq: int64(v >> kindBits), kind: matchKind(v & (1<<kindBits - 1))})
 			}
 		}
 		slices.SortFunc(refs, func(x, y matchRef) int {
@@ -134,20 +143,39 @@ func (b *builder) compareMatches(ctx context.Context) (edges []edge, err error) 
 // oneMatch looks at all that have to do with one match value; refs is sorted by
 // kind.
 func (b *builder) oneMatch(refs []matchRef, edges []edge) ([]edge, error) {
-	writers := 0
+	owners, claims := 0, 0
 	for _, r := range refs {
 		if r.kind <= matchKnown {
-			writers++
+			owners++
+		}
+		if r.kind <= matchNew {
+			claims++
 		}
 	}
-	if writers == 0 {
+	if claims == 0 {
 		return edges, nil
 	}
-	for _, r := range refs {
+	// A row that has the record keeps it, and whoever comes new to it is
+	// rejected. Without such a row all of them are.
+	keeps := -1
+	if owners == 1 {
+		keeps = 0
+	}
+	for i, r := range refs {
 		switch {
-		case r.kind <= matchKnown && writers > 1, r.kind == matchRemoved:
+		case i == keeps || r.kind == matchHeld:
+		case r.kind <= matchNew && claims > 1:
 			b.dropped.Add(Seqs{{r.seq, r.seq + 1}})
-		case r.kind == matchReference && writers == 1 && refs[0].kind == matchNew:
+			if len(b.named) < maxNamed {
+				other := refs[0]
+				if i == 0 {
+					other = refs[1]
+				}
+				b.named[r.seq] = other
+			}
+		case r.kind == matchRemoved:
+			b.dropped.Add(Seqs{{r.seq, r.seq + 1}})
+		case r.kind == matchReference && claims == 1 && refs[0].kind == matchNew:
 			if r.seq > math.MaxUint32 || refs[0].seq > math.MaxUint32 {
 				return nil, errors.New("plan: records that refer to each other, in more than four billion operations")
 			}
@@ -177,14 +205,14 @@ func (b *builder) drop(ctx context.Context) error {
 		if n%checkEvery == 0 && ctx.Err() != nil {
 			return fmt.Errorf("plan: %w", context.Cause(ctx))
 		}
-		if err := b.dropOne(r.Operation()); err != nil {
+		if err := b.dropOne(whole, r.Operation()); err != nil {
 			return err
 		}
 	}
 	return r.Err()
 }
 
-func (b *builder) dropOne(o *Operation) error {
+func (b *builder) dropOne(whole *Plan, o *Operation) error {
 	s := &b.meta.Summary
 	s.Operations[o.Kind]--
 	if o.Counted {
@@ -213,10 +241,56 @@ func (b *builder) dropOne(o *Operation) error {
 	if b.spec.MatchField != "" {
 		fields = []string{b.spec.MatchField}
 	}
+	other := "another row"
+	if ref, ok := b.named[o.Seq]; ok {
+		key, err := b.keyOf(whole, ref)
+		if err != nil {
+			return err
+		}
+		if key != nil {
+			other = "row " + keyText(b.keyNames, key)
+		}
+	}
 	return b.reject(&Rejected{
 		KeyHash: o.KeyHash, Key: o.Key, Kind: o.Kind, Code: CodeDuplicateMatch, Fields: fields,
-		Message: fmt.Sprintf("another row has the match value %q too, so they would be one record", o.Match),
+		Message: fmt.Sprintf("%s has the match value %q too, so they would be one record", other, o.Match),
 	})
+}
+
+// maxNamed is how many rejected rows are told which row has their match value,
+// so that memory does not grow with their number.
+const maxNamed = 10_000
+
+// keyOf finds the primary key of the row behind a matchRef: in the plan, or in the
+// snapshot where nothing is sent of it. nil where there is none.
+func (b *builder) keyOf(whole *Plan, ref matchRef) (key []string, err error) {
+	if ref.kind != matchHeld {
+		r, err := whole.Read(Seqs{{ref.seq, ref.seq + 1}})
+		if err != nil {
+			return nil, err
+		}
+		if r.Next() {
+			key = slices.Clone(r.Operation().Key)
+		}
+		return key, r.Err()
+	}
+	var first, limit Hash
+	binary.BigEndian.PutUint64(first[:], uint64(ref.seq)<<kindBits)
+	binary.BigEndian.PutUint64(limit[:], uint64(ref.seq+1)<<kindBits)
+	cur, err := b.snap.Scan(first, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read the snapshot: %w", err)
+	}
+	defer func() {
+		if e := errors.Join(cur.Err(), cur.Close()); e != nil {
+			err = errors.Join(err, fmt.Errorf("read the snapshot: %w", e))
+		}
+	}()
+	if !cur.Next() || !cur.Entry().Acked {
+		return nil, nil
+	}
+	rec, err := cur.Record()
+	return rec.Key, err
 }
 
 // assignLevels puts every operation behind those that it refers to: its level is

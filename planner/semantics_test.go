@@ -47,7 +47,7 @@ func newBench(t *testing.T, mode models.Mode, tweak func(*planner.Spec)) *bench 
 	return &bench{t: t, store: store, mode: mode, tweak: tweak, refuse: map[string]string{}}
 }
 
-// table has a row for each line "key match a b c"; "-" is null.
+// table has a row for each line "key match a b c"; "-" is null, "_" a space.
 func table(lines ...string) *plannertest.Table {
 	out := plannertest.NewTable("key", "match", "a", "b", "c")
 	for _, l := range lines {
@@ -58,6 +58,8 @@ func table(lines ...string) *plannertest.Table {
 				cells[i] = null
 			case "''":
 				cells[i] = ""
+			default:
+				cells[i] = strings.ReplaceAll(c, "_", " ")
 			}
 		}
 		out.Add(cells...)

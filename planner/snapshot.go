@@ -51,6 +51,11 @@ type Entry struct {
 	RefusedSkips uint32
 	RefusedCode  string // the destination's code of the last refusal
 	Acked        bool
+
+	// Displaced: another row has acknowledged the record since, so nothing is
+	// known any more of what the record holds. It is no part of the entry's
+	// durable form; the store keeps it beside.
+	Displaced bool
 }
 
 // Record is what the destination acknowledged for a row.

@@ -52,9 +52,15 @@ type Spec struct {
 	MatchField  string
 
 	// MatchIsKey: the match column is the only primary key column and the
-	// destination tells match values apart exactly as keys are, case
-	// included, so that no two rows ever own one record. The snapshot then
-	// keeps no index of owners, and none is asked.
+	// destination tells match values apart as keys are, case included. A row's
+	// identity is then its key as NormalizeMatch folds it, so that keys which
+	// are one record to the destination (two that differ in white space only)
+	// are duplicates of one key, and no two rows ever own one record. The
+	// snapshot keeps no index of owners, and none is asked.
+	//
+	// Without it every row, also an unchanged one, has its match value decoded
+	// and compared with all others, and the snapshot keeps an index of owners:
+	// the price of noticing a row that would take over another's record.
 	MatchIsKey bool
 
 	// MappedColumns are the columns whose bytes decide the match value and
@@ -87,8 +93,8 @@ type Spec struct {
 	// rounded up to a power of two, at most 1024; 0 chooses.
 	Partitions int
 
-	// MemoryLimit is how many bytes of rows are held in memory before they go
-	// to disk; 0 is 64 MiB.
+	// MemoryLimit is how much memory rows may take before they go to disk, in
+	// bytes; 0 is 32 MiB.
 	MemoryLimit int64
 
 	// SpillDir is where rows go past MemoryLimit; "" is the plan's own

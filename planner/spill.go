@@ -11,17 +11,18 @@ import (
 )
 
 const (
-	defaultMemory     = 64 << 20
-	defaultPartitions = 128
+	defaultMemory     = 32 << 20
+	defaultPartitions = 256
 	maxPartitions     = 1024
 
 	minChunk = 4 << 10
-	maxChunk = 256 << 10
+	maxChunk = 32 << 10
 )
 
 // spill spreads records over partitions by the first bits of their hash. They
 // stay in memory up to a limit; past it all of them go to disk, a file for each
-// partition, and the memory is used again.
+// partition, and the memory is used again. What counts against the limit is the
+// memory taken, filled or not: a chunk for each partition is a good part of it.
 //
 // A record is at least a hash, and says its own length; it never straddles two
 // chunks.
@@ -31,7 +32,8 @@ type spill struct {
 	skip  uint   // leading bits of the hash that all records share
 	bits  uint   // the bits after those that name the partition
 	limit int64
-	held  int64
+	held  int64 // bytes of records in memory
+	taken int64 // bytes of memory that hold them
 	parts []spillPart
 	free  [][]byte
 }
@@ -67,8 +69,12 @@ func (s *spill) room(part, n int) (chunk *[]byte, err error) {
 	p := &s.parts[part]
 	last := len(p.chunks) - 1
 	if last < 0 || cap(p.chunks[last])-len(p.chunks[last]) < n {
-		p.chunks = append(p.chunks, s.chunk(n, last+1))
-		last++
+		c, err := s.chunk(n, last+1)
+		if err != nil {
+			return nil, err
+		}
+		p.chunks = append(p.chunks, c)
+		last = len(p.chunks) - 1
 	}
 	s.held += int64(n)
 	p.held += int64(n)
@@ -76,14 +82,24 @@ func (s *spill) room(part, n int) (chunk *[]byte, err error) {
 }
 
 // chunk returns an empty chunk with room for n bytes: small at first, so that
-// small models cost little.
-func (s *spill) chunk(n, before int) []byte {
-	if f := len(s.free) - 1; f >= 0 && cap(s.free[f]) >= n {
+// small models cost little, and all of one size once there is a free list.
+func (s *spill) chunk(n, before int) ([]byte, error) {
+	size := max(n, min(minChunk<<min(before, 6), maxChunk))
+	if s.own != "" {
+		size = max(n, maxChunk)
+	}
+	if f := len(s.free) - 1; f < 0 && s.held > 0 && s.taken+int64(size) > s.limit {
+		if err := s.flush(); err != nil {
+			return nil, err
+		}
+	}
+	if f := len(s.free) - 1; f >= 0 && size <= maxChunk {
 		c := s.free[f]
 		s.free = s.free[:f]
-		return c[:0]
+		return c[:0], nil
 	}
-	return make([]byte, 0, max(n, min(minChunk<<min(before, 6), maxChunk)))
+	s.taken += int64(size)
+	return make([]byte, 0, size), nil
 }
 
 // flush moves everything to disk.
@@ -111,8 +127,11 @@ func (s *spill) flush() error {
 			p.size += int64(len(c))
 			if cap(c) == maxChunk {
 				s.free = append(s.free, c)
+			} else {
+				s.taken -= int64(cap(c))
 			}
 		}
+		clear(p.chunks)
 		p.chunks, p.held = p.chunks[:0], 0
 	}
 	s.held = 0
@@ -128,7 +147,7 @@ func (s *spill) seal() error {
 	if err := s.flush(); err != nil {
 		return err
 	}
-	s.free = nil
+	s.free, s.taken = nil, 0
 	return nil
 }
 
@@ -148,7 +167,8 @@ func (s *spill) load(part int, buf *[]byte) ([][]byte, error) {
 		return chunks, nil
 	}
 	if int64(cap(*buf)) < p.size {
-		*buf = make([]byte, p.size)
+		*buf = nil                                // so that it can go before the new one is there
+		*buf = make([]byte, p.size+p.size/8+4096) // partitions differ by little
 	}
 	b := (*buf)[:p.size]
 	if _, err := p.file.ReadAt(b, 0); err != nil {
@@ -181,8 +201,9 @@ func (s *spill) remove() error {
 	var errs []error
 	for i := range s.parts {
 		errs = append(errs, s.drop(i))
-		s.parts[i].chunks = nil
+		s.parts[i].chunks, s.parts[i].held = nil, 0
 	}
+	s.held, s.taken = 0, 0
 	if s.own != "" {
 		errs = append(errs, os.RemoveAll(s.own))
 		s.own = ""

@@ -11,12 +11,13 @@ import (
 )
 
 const (
-	prefixBatch   = 'b'
-	prefixEntry   = 'e'
-	prefixMeta    = 'm'
-	prefixOwner   = 'o'
-	prefixRecord  = 'r'
-	prefixSettled = 's'
+	prefixBatch     = 'b'
+	prefixDisplaced = 'd'
+	prefixEntry     = 'e'
+	prefixMeta      = 'm'
+	prefixOwner     = 'o'
+	prefixRecord    = 'r'
+	prefixSettled   = 's'
 )
 
 var (

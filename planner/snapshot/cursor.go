@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 
@@ -15,6 +16,7 @@ type cursor struct {
 	s       *Store
 	it      *pebble.Iterator
 	records *pebble.Iterator // nil until the first record is asked for
+	moved   *pebble.Iterator // displaced rows, from the current entry on; nil at their end
 	bounds  pebble.IterOptions
 	started bool
 	entry   planner.Entry
@@ -37,12 +39,22 @@ func (s *Store) Scan(first, limit planner.Hash) (planner.Cursor, error) {
 	}
 	s.mu.Lock()
 	c.names = s.names
+	moved := s.moved
 	s.mu.Unlock()
 	it, err := s.db.NewIter(&entries)
 	if err != nil {
 		return nil, s.wrap("read the state", err)
 	}
 	c.it = it
+	if moved {
+		bounds := pebble.IterOptions{LowerBound: hashKey(nil, prefixDisplaced, first), UpperBound: []byte{prefixDisplaced + 1}}
+		if c.moved, err = s.db.NewIter(&bounds); err != nil {
+			return nil, s.wrap("read the state", errors.Join(err, it.Close()))
+		}
+		if !c.moved.First() {
+			c.endMoved()
+		}
+	}
 	return c, nil
 }
 
@@ -71,8 +83,27 @@ func (c *cursor) Next() bool {
 			err = fmt.Errorf("%w: entry %s", errDamaged, c.entry.KeyHash)
 		}
 	}
+	for err == nil && c.moved != nil {
+		order := bytes.Compare(c.moved.Key()[1:], key[1:])
+		if order >= 0 {
+			c.entry.Displaced = order == 0
+			break
+		}
+		if !c.moved.Next() {
+			c.endMoved()
+			err = c.err
+		}
+	}
 	c.err = err
 	return err == nil
+}
+
+// endMoved closes the walk over the displaced rows.
+func (c *cursor) endMoved() {
+	if c.moved != nil {
+		c.err = errors.Join(c.err, c.moved.Error(), c.moved.Close())
+		c.moved = nil
+	}
 }
 
 // Entry implements planner.Cursor.
@@ -114,6 +145,9 @@ func (c *cursor) Err() error {
 // Close implements planner.Cursor.
 func (c *cursor) Close() error {
 	err := c.it.Close()
+	if c.moved != nil {
+		err = errors.Join(err, c.moved.Close())
+	}
 	if c.records != nil {
 		err = errors.Join(err, c.records.Close())
 	}

@@ -12,6 +12,7 @@
 //	e H     the entry: flags, fingerprint, what was refused (planner.AppendEntry)
 //	r H     the record: Id, primary key, match value, fields
 //	o Id    H of the row that last acknowledged the record with this Id
+//	d H     another row has acknowledged this row's record since; no value
 //	b N     an open batch, N its number
 //	s N     a set of settled operations of the active plan
 //	m name  one of: format, identity, rows, fields, plan, batches, notes, importing
@@ -30,7 +31,7 @@
 //
 // # What is one piece
 //
-// Settle writes entries, records, owners, the settled set, the count and the end of
+// Settle writes entries, records, owners, who was displaced, the settled set, the count and the end of
 // the batch as one synced Pebble batch: after a crash an operation is settled with
 // all of that, or not at all. FinishPlan applies the notes in pieces, each with the
 // number of notes applied so far, and then ends the plan in one synced batch, so

@@ -25,7 +25,7 @@ func (s *Store) Reset() error {
 func (s *Store) reset() error {
 	b := s.db.NewBatch()
 	var errs []error
-	for _, p := range []byte{prefixBatch, prefixEntry, prefixOwner, prefixRecord, prefixSettled} {
+	for _, p := range []byte{prefixBatch, prefixDisplaced, prefixEntry, prefixOwner, prefixRecord, prefixSettled} {
 		errs = append(errs, b.DeleteRange([]byte{p}, []byte{p + 1}, nil))
 	}
 	for _, k := range [][]byte{keyIdentity, keyRows, keyFields, keyPlan, keyBatches, keyNotes, keyImporting} {
@@ -38,6 +38,7 @@ func (s *Store) reset() error {
 		return err
 	}
 	s.rows, s.sets, s.batches, s.applied = 0, 0, 0, 0
+	s.owned, s.moved = false, false
 	s.plan, s.columns, s.identity = nil, nil, nil
 	s.settled = planner.SettledSet{}
 	s.setNames(nil)
@@ -223,6 +224,7 @@ func (s *Store) importAll(r io.Reader) error {
 		return err
 	}
 	s.rows, s.identity = w.rows, head.Identity
+	s.owned, s.moved = true, true
 	return nil
 }
 
@@ -270,7 +272,11 @@ func (w *importing) row(row *exportRow) error {
 		v = appendField(v, number, cell)
 	}
 	err = w.b.Set(hashKey(nil, prefixRecord, e.KeyHash), v, nil)
-	if row.ID != "" && !row.Disowned && !w.matchIsKey {
+	switch {
+	case row.ID == "" || w.matchIsKey:
+	case row.Disowned:
+		err = errors.Join(err, w.b.Set(hashKey(nil, prefixDisplaced, e.KeyHash), nil, nil))
+	default:
 		err = errors.Join(err, w.b.Set(ownerKey(nil, row.ID), e.KeyHash[:], nil))
 	}
 	return err

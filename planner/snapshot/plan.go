@@ -231,7 +231,7 @@ func (s *Store) FinishPlan(notes Notes) error {
 		}
 		note := notes.Note()
 		var err error
-		if key, value, err = applyNote(b, note, key, value); err != nil {
+		if key, value, err = s.applyNote(b, note, key, value); err != nil {
 			return s.wrap("finish the plan", err)
 		}
 		rows += noteDelta(note)
@@ -269,12 +269,17 @@ func (s *Store) commitNotes(b *pebble.Batch, rows, n int64) error {
 	return nil
 }
 
-func applyNote(b *pebble.Batch, note *planner.Note, key, value []byte) ([]byte, []byte, error) {
+func (s *Store) applyNote(b *pebble.Batch, note *planner.Note, key, value []byte) ([]byte, []byte, error) {
 	key = hashKey(key[:0], prefixEntry, note.Entry.KeyHash)
 	if note.Kind == planner.NoteForget {
 		err := b.Delete(key, nil)
 		key[0] = prefixRecord
-		return key, value, errors.Join(err, b.Delete(key, nil))
+		err = errors.Join(err, b.Delete(key, nil))
+		if s.moved {
+			key[0] = prefixDisplaced
+			err = errors.Join(err, b.Delete(key, nil))
+		}
+		return key, value, err
 	}
 	value = planner.AppendEntry(value[:0], &note.Entry)
 	return key, value, b.Set(key, value, nil)

@@ -47,7 +47,7 @@ func (s *Store) Settle(batch uint64, settlements []Settlement, last bool) error 
 	}
 	slices.SortStableFunc(order, func(x, y int) int { return cmp.Compare(settlements[x].Op.Seq, settlements[y].Op.Seq) })
 
-	w := settling{s: s, b: s.db.NewBatch()}
+	w := settling{s: s, b: s.db.NewBatch(), owned: s.owned, moved: s.moved}
 	var seqs planner.Seqs
 	for _, i := range order {
 		st := &settlements[i]
@@ -73,6 +73,7 @@ func (s *Store) Settle(batch uint64, settlements []Settlement, last bool) error 
 		return err
 	}
 	s.rows += w.rows
+	s.owned, s.moved = w.owned, w.moved
 	if len(seqs) > 0 {
 		s.sets++
 		s.settled.Add(seqs)
@@ -89,6 +90,12 @@ type settling struct {
 	b          *pebble.Batch
 	rows       int64 // by how much the count of rows changes
 	key, value []byte
+
+	owned, moved bool // as the store's, once this is in it
+	// What this Settle has written, which a read does not see: the owners of
+	// records, and the records of rows.
+	owners map[string]planner.Hash
+	ids    map[planner.Hash]string
 }
 
 // one writes what a settlement changes.
@@ -150,8 +157,57 @@ func (w *settling) record(st *Settlement, e planner.Entry) error {
 			return err
 		}
 	}
+	if w.moved {
+		w.key = hashKey(w.key[:0], prefixDisplaced, op.KeyHash)
+		if err := w.b.Delete(w.key, nil); err != nil {
+			return err
+		}
+	}
+	if op.Known && op.ID == id {
+		return nil // the owner already
+	}
+	if err := w.displace(id, op.KeyHash); err != nil {
+		return err
+	}
 	w.key = ownerKey(w.key[:0], id)
 	return w.b.Set(w.key, op.KeyHash[:], nil)
+}
+
+// displace marks the row that had a record which now is the row of key's: it knows
+// nothing any more of what the record holds. The first load asks nothing of the
+// store, as there is no owner in it.
+func (w *settling) displace(id string, key planner.Hash) error {
+	owner, ok := w.owners[id]
+	if !ok && w.s.owned {
+		var err error
+		if owner, ok, err = w.s.Owner(id); err != nil {
+			return err
+		}
+	}
+	if w.owners == nil {
+		w.owners, w.ids = map[string]planner.Hash{}, map[planner.Hash]string{}
+	}
+	w.owners[id], w.ids[key], w.owned = key, id, true
+	if !ok || owner == key {
+		return nil
+	}
+	has, ok := w.ids[owner]
+	if !ok {
+		v, err := w.s.get(hashKey(nil, prefixRecord, owner))
+		if err != nil || v == nil {
+			return err
+		}
+		rec, err := decodeRecord(v, w.s.names)
+		if err != nil {
+			return fmt.Errorf("%w: record %s", errDamaged, owner)
+		}
+		has = rec.ID
+	}
+	if has != id {
+		return nil // it has moved on to another record
+	}
+	w.moved = true
+	return w.b.Set(hashKey(nil, prefixDisplaced, owner), nil, nil)
 }
 
 func (w *settling) entry(e *planner.Entry) error {
@@ -169,6 +225,10 @@ func (w *settling) forget(op *planner.Operation) error {
 	err := w.b.Delete(w.key, nil)
 	w.key[0] = prefixRecord
 	err = errors.Join(err, w.b.Delete(w.key, nil))
+	if w.moved {
+		w.key[0] = prefixDisplaced
+		err = errors.Join(err, w.b.Delete(w.key, nil))
+	}
 	if op.ID != "" {
 		err = errors.Join(err, w.disown(op.ID, op.KeyHash))
 	}
@@ -177,6 +237,9 @@ func (w *settling) forget(op *planner.Operation) error {
 
 // disown drops the owner of a record if it is the row of this key.
 func (w *settling) disown(id string, key planner.Hash) error {
+	if owner, ok := w.owners[id]; ok && owner != key {
+		return nil
+	}
 	owner, ok, err := w.s.Owner(id)
 	if err != nil || !ok || owner != key {
 		return err

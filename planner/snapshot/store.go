@@ -77,6 +77,8 @@ type Store struct {
 	batches  uint64 // number of the last batch
 	open     map[uint64]struct{}
 	applied  int64 // notes of the plan that are in the store
+	owned    bool  // there may be owners
+	moved    bool  // there may be displaced rows
 	identity *Identity
 }
 
@@ -337,6 +339,12 @@ func (s *Store) loadMeta() error {
 		}
 		s.plan = &plan
 	}
+	if s.owned, err = s.any(prefixOwner); err != nil {
+		return err
+	}
+	if s.moved, err = s.any(prefixDisplaced); err != nil {
+		return err
+	}
 	if err := s.each(prefixSettled, func(key, value []byte) error {
 		seqs, rest, err := planner.DecodeSeqs(value)
 		if err != nil || len(rest) != 0 || len(key) != 9 {
@@ -395,6 +403,16 @@ func (s *Store) each(prefix byte, f func(key, value []byte) error) (err error) {
 		}
 	}
 	return nil
+}
+
+// any says whether there is a key with a letter.
+func (s *Store) any(prefix byte) (bool, error) {
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{prefix}, UpperBound: []byte{prefix + 1}})
+	if err != nil {
+		return false, err
+	}
+	found := it.First()
+	return found, errors.Join(it.Error(), it.Close())
 }
 
 // Rows implements planner.Snapshot.
