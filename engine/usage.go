@@ -22,6 +22,7 @@ type Usage struct {
 	hours   map[int64]int64 // calls by the hour since 1970, as last read
 	pending map[int64]int64 // calls that are not in the file yet
 	unsaved int64           // their sum
+	own     map[int64]int64 // calls counted by Add, in the file or not
 }
 
 // saveEvery is how many calls may pass before the count is written out: what a
@@ -31,7 +32,7 @@ const saveEvery = 20
 // OpenUsage reads the count of a destination. A damaged file counts as empty:
 // the org keeps the count that matters.
 func OpenUsage(stateDir, destination string, now func() time.Time) (*Usage, error) {
-	u := &Usage{path: filepath.Join(stateDir, "usage", destination+".json"), now: now, pending: map[int64]int64{}}
+	u := &Usage{path: filepath.Join(stateDir, "usage", destination+".json"), now: now, pending: map[int64]int64{}, own: map[int64]int64{}}
 	if err := u.read(); err != nil {
 		return nil, fmt.Errorf("read the API usage of destination %s: %w", destination, err)
 	}
@@ -66,11 +67,28 @@ func (u *Usage) Used() int64 {
 	return n
 }
 
+// Others returns Used without what was counted here: what a client that counts
+// its own calls must add to them.
+func (u *Usage) Others() int64 {
+	n := u.Used()
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	since := u.now().Add(-24*time.Hour).Unix() / 3600
+	for h, c := range u.own {
+		if h > since {
+			n -= c
+		}
+	}
+	return n
+}
+
 // Add counts one call.
 func (u *Usage) Add() error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.pending[u.now().Unix()/3600]++
+	hour := u.now().Unix() / 3600
+	u.pending[hour]++
+	u.own[hour]++
 	u.unsaved++
 	if u.unsaved%saveEvery != 0 {
 		return nil
@@ -98,7 +116,9 @@ func (u *Usage) save() error {
 		sum[h] += n
 	}
 	since := u.now().Add(-25*time.Hour).Unix() / 3600
-	maps.DeleteFunc(sum, func(h, _ int64) bool { return h < since })
+	old := func(h, _ int64) bool { return h < since }
+	maps.DeleteFunc(sum, old)
+	maps.DeleteFunc(u.own, old)
 	b, err := json.Marshal(sum)
 	if err != nil {
 		return fmt.Errorf("encode the API usage: %w", err)

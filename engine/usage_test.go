@@ -133,3 +133,31 @@ func TestUsageFromManyGoroutines(t *testing.T) {
 	}
 	used(t, usage(t, dir, &now), 200)
 }
+
+// TestUsageOfOthers: what was counted here is left out, also once it is in the
+// file, and an earlier process's is not.
+func TestUsageOfOthers(t *testing.T) {
+	dir, now := t.TempDir(), func() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }
+	count := func(n int) *Usage {
+		u, err := OpenUsage(dir, "crm", now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range n {
+			if err := u.Add(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return u
+	}
+	if err := count(3).Close(); err != nil {
+		t.Fatal(err)
+	}
+	u := count(saveEvery + 5)
+	if got := u.Others(); got != 3 {
+		t.Errorf("others made %d calls, want 3", got)
+	}
+	if got := u.Used(); got != saveEvery+8 {
+		t.Errorf("%d calls in all, want %d", got, saveEvery+8)
+	}
+}

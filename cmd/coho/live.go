@@ -9,6 +9,7 @@ import (
 	"github.com/vbauerster/mpb/v8/decor"
 
 	"coho/engine"
+	"coho/planner"
 )
 
 // live shows runs while they go on: a line each on a terminal, redrawn in
@@ -104,8 +105,11 @@ func (l *live) close() {
 func (r *liveRun) line(sync string, now time.Time) string {
 	p := r.progress
 	stage := p.Stage()
-	if stage == "" {
+	switch {
+	case stage == "":
 		stage = "starting"
+	case stage == "reading" && p.Plan.Phase() != planner.PhaseReading:
+		stage = p.Plan.Phase().String()
 	}
 	settled, total := p.Settled.Load(), p.Total.Load()
 	if stage != r.stage {
@@ -120,6 +124,8 @@ func (r *liveRun) line(sync string, now time.Time) string {
 		if elapsed > 0.5 {
 			line += fmt.Sprintf("  %s rows/s", comma(int64(float64(read)/elapsed)))
 		}
+	case planner.PhaseComparing.String(), planner.PhaseOrdering.String():
+		line += fmt.Sprintf("  %s rows  %s operations", comma(p.Plan.RowsRead.Load()), comma(p.Plan.Planned.Load()))
 	case "writing":
 		line += fmt.Sprintf("  %s of %s sent", comma(settled), comma(total))
 		if failed := p.Failed.Load(); failed > 0 {

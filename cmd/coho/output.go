@@ -30,7 +30,9 @@ func showRun(w io.Writer, r *engine.Run) {
 	if r.Resumed != "" {
 		fmt.Fprintf(w, "  finished first: what run %s had left\n", r.Resumed)
 	}
-	showRows(w, r)
+	if r.Status != engine.Failed || r.Rows.Read+r.Operations.Total() > 0 {
+		showRows(w, r)
+	}
 	if r.Outcomes != nil && (r.Operations.Total() > 0 || r.Outcomes.Total() > 0) {
 		o := r.Outcomes
 		fmt.Fprintf(w, "  outcomes    %s\n", counts("none", count{"created", o.Created}, count{"updated", o.Updated}, count{"deleted", o.Deleted}, count{"cleared", o.Cleared}, count{"skipped", o.Skipped}, count{"failed", o.Failed}))

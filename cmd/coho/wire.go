@@ -111,10 +111,12 @@ func (w *wired) client(name string) (*api.Client, error) {
 		Domain: s.Domain, Auth: s.Auth, ClientID: s.ClientID, ClientSecret: s.ClientSecret,
 		Username: s.Username, PrivateKeyPEM: s.PrivateKey, RefreshToken: s.RefreshToken,
 		APIVersion: s.APIVersion, DailyCalls: s.DailyAPICalls, EnforceLimits: s.EnforceAPILimits,
-		UsedToday: usage.Used, UserAgent: "coho/" + version(),
+		UsedToday: usage.Others, UserAgent: "coho/" + version(),
 		OnCall: func(call api.Call) {
-			if err := usage.Add(); err != nil {
-				w.log.Warn("the API usage could not be written", "error", err)
+			if !call.Login { // the org does not count those either
+				if err := usage.Add(); err != nil {
+					w.log.Warn("the API usage could not be written", "error", err)
+				}
 			}
 			w.log.Debug("api call", "method", call.Method, "path", call.Path, "status", call.Status, "duration", call.Duration)
 		},
