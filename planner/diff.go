@@ -25,10 +25,7 @@ func (j *joiner) plan(rec []byte, e *Entry) error {
 		return err
 	}
 	if !ok {
-		if e == nil {
-			return nil
-		}
-		return j.keep()
+		return j.keep(rec, e)
 	}
 
 	o := &j.op

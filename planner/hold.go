@@ -31,9 +31,9 @@ func (s *Spec) holdsMatches() bool {
 	return s.MatchColumn >= 0 && !s.MatchIsKey && s.Mode != models.ModeArchive
 }
 
-// hold claims the match value of a row of which nothing is sent, so that no other
-// row takes over its record.
-func (j *joiner) hold(rec []byte) error {
+// hold claims the match value of a row of which nothing is sent: as matchHeld, so
+// that no other row takes over its record, or as matchWanted.
+func (j *joiner) hold(rec []byte, kind matchKind) error {
 	if !j.holds {
 		return nil
 	}
@@ -52,14 +52,16 @@ func (j *joiner) hold(rec []byte) error {
 	if err != nil || cell.Null {
 		return nil
 	}
-	return j.claim(j.spec.normalize(cell.Text))
+	return j.claim(j.spec.normalize(cell.Text), kind, Hash(rec[:16]))
 }
 
-// keep claims the record of the current entry, whose row is in the model and is
-// rejected.
-func (j *joiner) keep() error {
-	e := &j.entry
-	if !j.holds || !e.Acked || e.Gone {
+// keep claims for a row that is rejected what it has, the record of its entry e
+// (nil where there is none), and what it would have.
+func (j *joiner) keep(rec []byte, e *Entry) error {
+	if err := j.hold(rec, matchWanted); err != nil {
+		return err
+	}
+	if !j.holds || e == nil || !e.Acked || e.Gone {
 		return nil
 	}
 	if err := j.checkDisplaced(); err != nil || e.Displaced {
@@ -69,15 +71,15 @@ func (j *joiner) keep() error {
 	if err != nil {
 		return fmt.Errorf("read the snapshot: %w", err)
 	}
-	return j.claim(j.spec.normalize(record.Match))
+	return j.claim(j.spec.normalize(record.Match), matchHeld, e.KeyHash)
 }
 
-func (j *joiner) claim(match string) error {
+func (j *joiner) claim(match string, kind matchKind, key Hash) error {
 	if match == "" {
 		return nil
 	}
-	seq := int64(binary.BigEndian.Uint64(j.entry.KeyHash[:8]) >> kindBits)
-	j.chunk.matches = append(j.chunk.matches, newMatchRef(match, matchHeld, seq))
+	seq := int64(binary.BigEndian.Uint64(key[:8]) >> kindBits)
+	j.chunk.matches = append(j.chunk.matches, newMatchRef(match, kind, seq))
 	return j.grown()
 }
 

@@ -135,7 +135,7 @@ func (b *builder) add(c *outChunk) error {
 	}
 	for i := 0; err == nil && i < len(c.matches); i++ {
 		m := c.matches[i]
-		if m.kind != matchHeld {
+		if m.kind != matchHeld && m.kind != matchWanted {
 			m.seq += base
 		}
 		err = b.addMatch(m)
@@ -404,10 +404,11 @@ func (j *joiner) merge(chunks [][]byte, first, limit Hash) (err error) {
 		rec := chunks[refs[i].chunk][refs[i].off:]
 		switch {
 		case rows > 1:
+			var e *Entry
 			if order == 0 {
-				err = j.keep()
+				e = &j.entry
 			}
-			if err == nil {
+			if err = j.keep(rec, e); err == nil {
 				err = j.duplicates(rec, rows)
 			}
 		case order == 0:

@@ -175,7 +175,7 @@ func (j *joiner) matched(rec []byte) error {
 		if same && !e.Gone && !e.Refused {
 			j.chunk.rows.Unchanged++
 			if j.holds {
-				return j.hold(rec)
+				return j.hold(rec, matchHeld)
 			}
 			return nil
 		}
@@ -199,7 +199,7 @@ func (j *joiner) matched(rec []byte) error {
 func (j *joiner) settledAlready(rec []byte, same bool) error {
 	e := &j.entry
 	j.chunk.rows.Unchanged++
-	if err := j.hold(rec); err != nil {
+	if err := j.hold(rec, matchHeld); err != nil {
 		return err
 	}
 	if same && !e.Gone && !e.Refused {
@@ -241,7 +241,7 @@ func (j *joiner) wait(rec []byte) (bool, error) {
 	if err != nil {
 		return true, err
 	}
-	if err := j.keep(); err != nil {
+	if err := j.keep(rec, e); err != nil {
 		return true, err
 	}
 	message := fmt.Sprintf("refused %d times in a row with %s; sent again when the row or the mapping changes", e.RefusedTimes, e.RefusedCode)

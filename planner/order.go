@@ -22,12 +22,13 @@ const (
 	matchNew                        // writes the record, which coho does not know yet as this row's
 	matchRemoved                    // clears or deletes the record of a row that left the model
 	matchReference                  // refers to the record
+	matchWanted                     // is rejected and would have the record otherwise
 )
 
 // matchRef connects an operation with the hash of a folded match value. In a
 // partition it is 24 bytes: the hash, and the sequence number with the kind in
-// its lowest three bits. matchHeld has no operation: its number is the first 61
-// bits of the row's key hash.
+// its lowest three bits. matchHeld and matchWanted have no operation: their number
+// is the first 61 bits of the row's key hash.
 type matchRef struct {
 	hi, lo uint64
 	seq    int64
@@ -143,7 +144,7 @@ func (b *builder) compareMatches(ctx context.Context) (edges []edge, err error) 
 // oneMatch looks at all that have to do with one match value; refs is sorted by
 // kind.
 func (b *builder) oneMatch(refs []matchRef, edges []edge) ([]edge, error) {
-	owners, claims := 0, 0
+	owners, claims, wanted := 0, 0, 0
 	for _, r := range refs {
 		if r.kind <= matchKnown {
 			owners++
@@ -151,8 +152,11 @@ func (b *builder) oneMatch(refs []matchRef, edges []edge) ([]edge, error) {
 		if r.kind <= matchNew {
 			claims++
 		}
+		if r.kind == matchWanted {
+			wanted++
+		}
 	}
-	if claims == 0 {
+	if claims+wanted == 0 {
 		return edges, nil
 	}
 	// A row that has the record keeps it, and whoever comes new to it is

@@ -30,7 +30,9 @@ type org struct {
 
 type record struct {
 	match  string
-	fields map[string]string // null: absent
+	fields map[string]string      // null: absent
+	sent   map[string]models.Cell // what coho sent last
+	edited map[string]bool        // a person wrote the field since
 }
 
 func (o *org) find(match string) string {
@@ -46,12 +48,13 @@ func (o *org) find(match string) string {
 func (o *org) create(match string) string {
 	o.next++
 	id := fmt.Sprintf("%018d", o.next)
-	o.records[id] = &record{match: match, fields: map[string]string{}}
+	o.records[id] = &record{match: match, fields: map[string]string{}, sent: map[string]models.Cell{}, edited: map[string]bool{}}
 	return id
 }
 
 // apply does one operation as a writer would.
-func (o *org) apply(op *planner.Operation, fields []string) snapshot.Settlement {
+func (w *world) apply(op *planner.Operation, fields []string) snapshot.Settlement {
+	o := w.org
 	st := snapshot.Settlement{Op: op, Applied: true, ID: op.ID}
 	created := false
 	switch op.Kind {
@@ -73,18 +76,28 @@ func (o *org) apply(op *planner.Operation, fields []string) snapshot.Settlement 
 		}
 	}
 	o.writes++
+	rec := o.records[st.ID]
+	if op.Fingerprint == (planner.Hash{}) && w.claimed[rec.match] > 0 {
+		w.t.Fatalf("%s of row %v, which left, hits record %s of a row of the model", op.Kind, op.Key, rec.match)
+	}
 	if op.Kind == planner.Archive {
 		delete(o.records, st.ID)
 		st.Forget = true
 		return st
 	}
 	for _, a := range op.Assignments {
-		switch {
-		case a.Send == planner.Keep, a.Send == planner.OnCreate && !created:
-		case a.Cell.Null:
-			delete(o.records[st.ID].fields, fields[a.Field])
-		default:
-			o.records[st.ID].fields[fields[a.Field]] = a.Cell.Text
+		if a.Send == planner.Keep || a.Send == planner.OnCreate && !created {
+			continue
+		}
+		f := fields[a.Field]
+		if was, ok := rec.sent[f]; ok && was == a.Cell && rec.edited[f] && op.Known && w.onlyChanged {
+			w.t.Fatalf("row %v writes %s over what a person wrote, and the model did not change it", op.Key, f)
+		}
+		rec.sent[f], rec.edited[f] = a.Cell, false
+		if a.Cell.Null {
+			delete(rec.fields, f)
+		} else {
+			rec.fields[f] = a.Cell.Text
 		}
 	}
 	return st
@@ -101,6 +114,11 @@ type world struct {
 	fail  int // percent of rows that are refused
 	crash int // calls until the process dies; negative: never
 	store *snapshot.Store
+
+	// Of the plan that is being applied: how many rows of the model have a
+	// match value, and whether it sends changed fields only.
+	claimed     map[string]int
+	onlyChanged bool
 }
 
 // tick is called between any two calls.
@@ -112,7 +130,7 @@ func (w *world) tick() error {
 }
 
 // run does what the engine does: resume what is there, else plan; apply; commit.
-func (w *world) run(table *plannertest.Table, spec planner.Spec) (sum planner.Summary, err error) {
+func (w *world) run(table *modelTable, spec planner.Spec) (sum planner.Summary, err error) {
 	s := w.store
 	if s == nil {
 		if s, err = snapshot.OpenFS("state", w.fs); err != nil {
@@ -131,6 +149,7 @@ func (w *world) run(table *plannertest.Table, spec planner.Spec) (sum planner.Su
 	if active {
 		plan, err = planner.OpenPlan(ref.Dir)
 	} else {
+		w.claimed, w.onlyChanged = table.claimed, !spec.Full && spec.Send == "changed"
 		plan, err = planner.Build(context.Background(), spec, table.Rewind(), s, w.dir, nil)
 	}
 	if err != nil {
@@ -212,7 +231,7 @@ func (w *world) pass(plan *planner.Plan, pass int) error {
 			if rapid.IntRange(0, 99).Draw(w.t, "fails") < w.fail {
 				outcomes = append(outcomes, snapshot.Settlement{Op: op, Failed: true, Code: "REFUSED"})
 			} else {
-				outcomes = append(outcomes, w.org.apply(op, plan.Fields()))
+				outcomes = append(outcomes, w.apply(op, plan.Fields()))
 			}
 		}
 		w.org.jobs[handle] = outcomes
@@ -257,6 +276,12 @@ type modelRow struct {
 	cells      [3]string
 }
 
+// modelTable is the model with how many of its rows have a match value.
+type modelTable struct {
+	*plannertest.Table
+	claimed map[string]int
+}
+
 var fieldNames = []string{"a", "b", "c"}
 
 // TestEverythingLands runs random models through random edits, refusals and
@@ -292,14 +317,23 @@ func TestEverythingLands(t *testing.T) {
 		memory := rapid.SampledFrom([]int64{0, 1, 300}).Draw(t, "memory")
 
 		rows := map[string]*modelRow{}
-		used := map[string]bool{}    // match values that a row has left behind
-		claimed := map[string]bool{} // match values that a row has now
-		touched := map[string]bool{} // match/field pairs that a person edited in the org
+		used := map[string]bool{} // match values that a row has left behind
+		var left []modelRow       // rows that left the model
+		claims := func() map[string]int {
+			out := map[string]int{}
+			for _, r := range rows {
+				out[r.match]++
+			}
+			return out
+		}
 		nextKey := 0
+		// free is a match value that no row has, or now and then any.
 		free := func() string {
 			var out []string
+			taken := claims()
+			any := rapid.IntRange(0, 3).Draw(t, "shared") == 0
 			for i := range 30 {
-				if m := fmt.Sprintf("m%d", i); !claimed[m] {
+				if m := fmt.Sprintf("m%d", i); any && i < 8 || taken[m] == 0 {
 					out = append(out, m)
 				}
 			}
@@ -311,12 +345,12 @@ func TestEverythingLands(t *testing.T) {
 		cell := func() string { return rapid.SampledFrom([]string{plannertest.Null, "", "x", "y", "z"}).Draw(t, "cell") }
 		edit := func() {
 			keys := slices.Sorted(maps.Keys(rows))
-			what := rapid.IntRange(0, 9).Draw(t, "edit")
-			if len(keys) == 0 {
+			what := rapid.IntRange(0, 10).Draw(t, "edit")
+			if len(keys) == 0 && what != 10 {
 				what = 0
 			}
 			var r *modelRow
-			if what > 2 {
+			if what > 2 && what < 10 {
 				r = rows[rapid.SampledFrom(keys).Draw(t, "row")]
 			}
 			switch what {
@@ -325,14 +359,14 @@ func TestEverythingLands(t *testing.T) {
 					nextKey++
 					r = &modelRow{key: fmt.Sprintf("k%d", nextKey), match: m, cells: [3]string{cell(), cell(), cell()}}
 					rows[r.key] = r
-					claimed[m] = true
 				}
 			case 3:
 				delete(rows, r.key)
-				delete(claimed, r.match)
 				used[r.match] = true
+				left = append(left, *r)
 			case 4: // the key is another, the record the same
 				delete(rows, r.key)
+				left = append(left, *r)
 				nextKey++
 				r.key = fmt.Sprintf("k%d", nextKey)
 				rows[r.key] = r
@@ -340,23 +374,28 @@ func TestEverythingLands(t *testing.T) {
 			case 5: // the record is another
 				if mode != models.ModeInsert {
 					if m := free(); m != "" {
-						delete(claimed, r.match)
 						used[r.match] = true
 						r.match = m
-						claimed[m] = true
 					}
 				}
 			case 6: // a person edits a field that coho wrote
 				if id := w.org.find(r.match); id != "" && mode != models.ModeInsert {
 					f := rapid.SampledFrom(fieldNames).Draw(t, "field")
 					w.org.records[id].fields[f] = "edited"
-					touched[r.match+"/"+f] = true
+					w.org.records[id].edited[f] = true
+				}
+			case 10: // a row comes back as it was
+				if len(left) > 0 {
+					back := rapid.SampledFrom(left).Draw(t, "back")
+					if rows[back.key] == nil {
+						rows[back.key] = &back
+					}
 				}
 			default:
 				r.cells[rapid.IntRange(0, 2).Draw(t, "which")] = cell()
 			}
 		}
-		makeTable := func(dirt bool) (*plannertest.Table, planner.Spec) {
+		makeTable := func(dirt bool) (*modelTable, planner.Spec) {
 			table := plannertest.NewTable("a", "k1", "unused", "b", "k2", "match", "c")
 			add := func(r *modelRow, k2 string) {
 				table.Add(r.cells[0], r.key, "u", r.cells[1], k2, r.match, r.cells[2])
@@ -376,7 +415,7 @@ func TestEverythingLands(t *testing.T) {
 			}
 			spec := table.Spec(mode, "k1,k2", "match", fieldNames...)
 			spec.OnRemoved, spec.Nulls, spec.Send, spec.Partitions, spec.MemoryLimit = removed, nulls, send, partitions, memory
-			return table, spec
+			return &modelTable{table, claims()}, spec
 		}
 
 		for range rapid.IntRange(1, 5).Draw(t, "runs") {
@@ -387,15 +426,6 @@ func TestEverythingLands(t *testing.T) {
 			w.crash = rapid.IntRange(0, 25).Draw(t, "crash")
 			table, spec := makeTable(true)
 			spec.Full = mode == models.ModeUpsert && rapid.IntRange(0, 9).Draw(t, "full") == 0
-			if spec.Full {
-				for m := range claimed { // edits may be written over
-					for _, f := range fieldNames {
-						if touched[m+"/"+f] {
-							touched[m+"/"+f+"/full"] = true
-						}
-					}
-				}
-			}
 			if _, err := w.run(table, spec); errors.Is(err, errCrash) {
 				w.die()
 			} else if err != nil {
@@ -404,6 +434,17 @@ func TestEverythingLands(t *testing.T) {
 				w.checkCount()
 			}
 		}
+		// Of rows that share a match value one stays.
+		for m, n := range claims() {
+			for _, k := range slices.Sorted(maps.Keys(rows)) {
+				if rows[k].match == m && n > 1 {
+					delete(rows, k)
+					used[m] = true
+					n--
+				}
+			}
+		}
+		claimed := claims()
 		// What was planned before is finished, then the model as it is lands.
 		w.fail, w.crash = 0, -1
 		for range 2 {
@@ -443,7 +484,10 @@ func TestEverythingLands(t *testing.T) {
 				if v, ok := w.org.records[id].fields[f]; ok {
 					got = v
 				}
-				if touched[r.match+"/"+f] || want == plannertest.Null && used[r.match] && nulls != "write" {
+				if w.org.records[id].edited[f] {
+					want = "edited"
+				}
+				if want == plannertest.Null && used[r.match] && nulls != "write" {
 					continue
 				}
 				if got != want {
@@ -453,7 +497,7 @@ func TestEverythingLands(t *testing.T) {
 		}
 		if removed == models.RemovedDelete {
 			for m := range found {
-				if !claimed[m] && !used[m] {
+				if claimed[m] == 0 && !used[m] {
 					t.Fatalf("record %s was never asked for", m)
 				}
 			}
