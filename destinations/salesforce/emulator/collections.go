@@ -1,7 +1,6 @@
 package emulator
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -125,37 +124,11 @@ func (s *Server) readCollection(text string, items []node, op operation, only *o
 // runCollection runs the transactions and answers with a result a record.
 func (s *Server) runCollection(c *call, runs []*dml, allOrNone bool, count int) {
 	results := make([]rowResult, 0, count)
-	failed := false
-	for _, b := range runs {
-		b.allErrors, b.allOrNone, b.hold = true, allOrNone, allOrNone || c.txn != nil
-		b.delay = s.opts.ProcessingDelay
-		b.allowDups = allowsDuplicates(c.r)
+	err := s.runAll(c, runs, allOrNone, func(b *dml) {
+		b.allowDups, b.assign = allowsDuplicates(c.r), autoAssigns(c.r)
 		b.fault = s.faults.rows("collections " + b.op.String() + " " + b.obj.name)
-		if allOrNone && failed {
-			for i := range b.rows {
-				b.rows[i].fail("ALL_OR_NONE_OPERATION_ROLLED_BACK", rolledBack)
-			}
-			continue
-		}
-		if err := s.transact(c.r.Context(), b); err != nil {
-			s.log.ErrorContext(c.r.Context(), "a transaction could not be kept", "error", err)
-			c.fail(http.StatusInternalServerError, "UNKNOWN_EXCEPTION", "An unexpected error occurred")
-			return
-		}
-		c.wrote(b)
-		for i := range b.rows {
-			failed = failed || len(b.rows[i].errs) > 0
-		}
-	}
-	var err error
-	switch {
-	case allOrNone && failed:
-		s.org.undoRuns(runs)
-	case c.txn == nil:
-		err = s.org.finishHeld(runs)
-	}
-	if err = errors.Join(err, s.org.log.sync()); err != nil {
-		s.log.ErrorContext(c.r.Context(), "a transaction could not be kept", "error", err)
+	})
+	if err != nil {
 		c.fail(http.StatusInternalServerError, "UNKNOWN_EXCEPTION", "An unexpected error occurred")
 		return
 	}
@@ -192,11 +165,15 @@ func (o *Org) undoRuns(runs []*dml) {
 		o.rollBack(b)
 		o.count(WriteCounts{-back.Inserted, -back.Updated, -back.UpsertCreated, -back.UpsertUpdated, -back.Deleted, len(b.rows), 0})
 		for j := range b.rows {
-			if w := &b.rows[j]; o.log != nil && w.touched {
+			obj := b.obj
+			for w := &b.rows[j]; o.log != nil && w != nil && w.touched; w = w.shadow {
 				if w.created {
-					b.entries = o.log.appendPurge(b.entries, b.obj, w.rec)
+					b.entries = o.log.appendPurge(b.entries, obj, w.rec)
 				} else {
-					b.entries = o.log.appendRecord(b.entries, b.obj, w.rec)
+					b.entries = o.log.appendRecord(b.entries, obj, w.rec)
+				}
+				if w.shadow != nil {
+					obj = obj.persons.other(obj)
 				}
 			}
 		}

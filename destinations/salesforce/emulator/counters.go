@@ -52,12 +52,26 @@ func (n *counting) begin(kind string, counts bool) int {
 		n.c.JobsCreated++
 		n.c.WriteCalls++
 	case "rows.create", "rows.update", "rows.upsert", "rows.delete", "collections.create", "collections.update",
-		"collections.upsert", "collections.delete", "composite", "composite.batch", "composite.tree", "composite.graph", "soap.merge":
+		"collections.upsert", "collections.delete", "composite", "composite.batch", "composite.tree", "composite.graph":
 		n.c.WriteCalls++
 	}
 	n.open++
 	n.c.MaxConcurrent = max(n.c.MaxConcurrent, n.open)
 	return n.open
+}
+
+// soap counts what a SOAP request turns out to call.
+func (n *counting) soap(call string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.c.Calls == nil { // reset meanwhile
+		n.c.Calls = map[string]int{}
+	}
+	n.c.Calls["soap."+call]++
+	switch call {
+	case "merge", "create", "update", "upsert", "delete", "convertLead":
+		n.c.WriteCalls++
+	}
 }
 
 func (n *counting) end(in, out int64) {

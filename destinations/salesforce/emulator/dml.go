@@ -41,6 +41,7 @@ type rowWrite struct {
 	created bool
 	old     record // before the write, to undo it
 	touched bool
+	shadow  *rowWrite // the other half of a person account
 }
 
 // dml is one transaction of at most 200 rows of one object (a "chunk").
@@ -57,6 +58,7 @@ type dml struct {
 	delay     time.Duration
 	fault     func(row *rowWrite) *rowError
 	allowDups bool // Sforce-Duplicate-Rule-Header: allowSave=true
+	assign    bool // the object's assignment rule gives new records their owner
 	hold      bool // what deletes entail waits for finishHeld
 
 	entries []byte // for the journal
@@ -142,6 +144,9 @@ func (o *Org) rollBack(b *dml) {
 }
 
 func (o *Org) undo(obj *object, w *rowWrite) {
+	if w.shadow != nil {
+		o.undo(obj.persons.other(obj), w.shadow)
+	}
 	if w.created {
 		obj.store(w.rec, nil)
 		obj.live--
@@ -320,8 +325,14 @@ func (o *Org) upsert(b *dml, w *rowWrite) {
 func (o *Org) insert(b *dml, w *rowWrite) {
 	sortChanges(w.changes)
 	changes := o.withDefaults(b, w)
+	if b.assign && b.obj.assignment != nil {
+		changes = o.assign(b.obj, changes)
+	}
 	if !o.valid(b, w, changes, nil) {
 		return
+	}
+	if b.obj.persons != nil && b.obj.persons.account == b.obj {
+		changes = b.obj.persons.insert(o, b, w, changes)
 	}
 	now := o.now()
 	r := b.obj.newRecord(uint8(o.rng.Uint32() & 3))
@@ -338,6 +349,9 @@ func (o *Org) insert(b *dml, w *rowWrite) {
 		b.counts.Inserted++
 	}
 	o.record(b, b.obj, r)
+	if w.shadow != nil {
+		b.obj.persons.inserted(o, b, w, changes)
+	}
 }
 
 // withDefaults adds defaults, auto-numbers and the owner to a new row's
@@ -394,7 +408,12 @@ func (o *Org) update(b *dml, w *rowWrite) {
 		return
 	}
 	w.old, w.touched = *w.rec, true
-	b.scratch = merge(b.scratch[:0], w.rec.data, w.changes)
+	changes := w.changes
+	if p := b.obj.persons; p != nil && b.obj == p.account && p.is(p.account, w.rec) {
+		changes = append(changes[:len(changes):len(changes)], p.fullName(changes, w.rec))
+		sortChanges(changes)
+	}
+	b.scratch = merge(b.scratch[:0], w.rec.data, changes)
 	b.obj.store(w.rec, bytes.Clone(b.scratch))
 	now := o.now()
 	w.rec.modified, w.rec.modstamp, w.rec.modifier = now, now, b.who
@@ -404,6 +423,9 @@ func (o *Org) update(b *dml, w *rowWrite) {
 		b.counts.Updated++
 	}
 	o.record(b, b.obj, w.rec)
+	if b.obj.persons != nil {
+		b.obj.persons.updated(o, b, w)
+	}
 }
 
 // record adds a record's image to the transaction's journal entries.
@@ -416,6 +438,10 @@ func (o *Org) record(b *dml, obj *object, r *record) {
 // remove moves a record to the recycle bin (or past it), with its detail
 // records, and clears the lookups to it; or refuses where a lookup forbids it.
 func (o *Org) remove(b *dml, w *rowWrite) {
+	if p := b.obj.persons; p != nil && b.obj == p.contact && p.is(p.contact, w.rec) {
+		w.fail(personOperation, "Cannot delete the contact of a person account")
+		return
+	}
 	for _, f := range b.obj.kids {
 		if !f.restrictedDelete {
 			continue
@@ -439,6 +465,9 @@ func (o *Org) finishDeletes(b *dml) {
 		w := &b.rows[i]
 		if len(w.errs) > 0 || !w.touched {
 			continue
+		}
+		if b.obj.persons != nil {
+			b.obj.persons.removed(o, b, w)
 		}
 		o.cascade(b, b.obj, w.id, 0)
 		if b.op == opHardDelete {

@@ -146,6 +146,13 @@ func (s *Server) ExpireSessions() {
 	clear(s.auth.sessions)
 }
 
+// end ends one session.
+func (a *auth) end(token string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.sessions, token)
+}
+
 // check finds the session of a token and slides its end.
 func (a *auth) check(token string) *session {
 	a.mu.Lock()

@@ -19,9 +19,10 @@ type Org struct {
 	objects []*object
 	byName  map[string]*object
 	byKey   map[string]*object // key prefix -> object
-	people  []string           // Ids of users, by the number records keep
-	rng     *rand.Rand         // guarded by mu
-	offset  time.Duration      // of the org's clock; guarded by mu
+	sets    []*valueSet
+	people  []string      // Ids of users, by the number records keep
+	rng     *rand.Rand    // guarded by mu
+	offset  time.Duration // of the org's clock; guarded by mu
 	events  map[string][]map[string]any
 	log     *journal  // nil without a directory
 	schema  time.Time // when the schema last changed; guarded by mu

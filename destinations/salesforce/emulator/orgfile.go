@@ -24,6 +24,8 @@ type orgFile struct {
 	Limits  limitSection `toml:"limits"`
 	Objects []objectFile `toml:"objects"`
 	Records []recordFile `toml:"records"`
+
+	ValueSets []valueSetFile `toml:"global_value_sets"`
 }
 
 type orgSection struct {
@@ -36,6 +38,8 @@ type orgSection struct {
 	SecurityToken string `toml:"security_token"`
 	PublicKey     string `toml:"public_key"`      // PEM of a certificate or public key, for the JWT bearer flow
 	PublicKeyFile string `toml:"public_key_file"` // the same, as a file
+
+	PersonAccounts bool `toml:"person_accounts"`
 }
 
 type limitSection struct {
@@ -58,6 +62,15 @@ type objectFile struct {
 	RecordTypes     []recordTypeFile     `toml:"record_types"`
 	ValidationRules []validationRuleFile `toml:"validation_rules"`
 	DuplicateRules  []duplicateRuleFile  `toml:"duplicate_rules"`
+	AssignmentRules []assignmentRuleFile `toml:"assignment_rules"`
+}
+
+type valueSetFile struct {
+	Name     string   `toml:"name"`
+	Label    string   `toml:"label"`
+	Values   []string `toml:"values"`
+	Inactive []string `toml:"inactive"`
+	Default  string   `toml:"default"`
 }
 
 type fieldFile struct {
@@ -79,6 +92,7 @@ type fieldFile struct {
 	ReadOnly          bool     `toml:"read_only"`
 	Restricted        bool     `toml:"restricted"`
 	Values            []string `toml:"values"`
+	ValueSet          string   `toml:"value_set"` // a global value set, instead of values
 	Inactive          []string `toml:"inactive"`
 	Default           string   `toml:"default"`
 	ReferenceTo       []string `toml:"reference_to"`
@@ -114,6 +128,12 @@ type duplicateRuleFile struct {
 	Name   string   `toml:"name"`
 	Fields []string `toml:"fields"`
 	Action string   `toml:"action"` // block (default), alert
+}
+
+type assignmentRuleFile struct {
+	Name  string `toml:"name"`
+	When  string `toml:"when"`  // an expression; "": every new record
+	Owner string `toml:"owner"` // a user's Username, or a queue's DeveloperName or Name
 }
 
 type recordFile struct {
@@ -188,9 +208,11 @@ func (base *orgFile) overlay(file *orgFile) *orgFile {
 	set(&base.Org.SecurityToken, file.Org.SecurityToken)
 	set(&base.Org.PublicKey, file.Org.PublicKey)
 	set(&base.Org.PublicKeyFile, file.Org.PublicKeyFile)
+	set(&base.Org.PersonAccounts, file.Org.PersonAccounts)
 	set(&base.Limits.DailyAPICalls, file.Limits.DailyAPICalls)
 	set(&base.Limits.DailyBulkBatches, file.Limits.DailyBulkBatches)
 	set(&base.Limits.SessionSeconds, file.Limits.SessionSeconds)
+	base.ValueSets = append(base.ValueSets, file.ValueSets...)
 	base.Records = append(base.Records, file.Records...)
 	for _, add := range file.Objects {
 		var into *objectFile
@@ -207,6 +229,7 @@ func (base *orgFile) overlay(file *orgFile) *orgFile {
 		set(&into.LabelPlural, add.LabelPlural)
 		into.RecordTypes = append(into.RecordTypes, add.RecordTypes...)
 		into.ValidationRules = append(into.ValidationRules, add.ValidationRules...)
+		into.AssignmentRules = append(into.AssignmentRules, add.AssignmentRules...)
 		into.DuplicateRules = append(into.DuplicateRules, add.DuplicateRules...)
 		for _, f := range add.Fields {
 			replaced := false
@@ -244,6 +267,11 @@ func buildOrg(file *orgFile, seed int64) (*Org, error) {
 		rng: rand.New(rand.NewPCG(uint64(seed), 0x5f0)), events: map[string][]map[string]any{},
 		schema: time.Now().UTC(),
 	}
+	if file.Org.PersonAccounts {
+		if err := file.addPersonAccounts(); err != nil {
+			return nil, err
+		}
+	}
 	for i := range file.Objects {
 		of := &file.Objects[i]
 		if of.Prefix == "" {
@@ -274,6 +302,12 @@ func buildOrg(file *orgFile, seed int64) (*Org, error) {
 				target.kids = append(target.kids, f)
 			}
 		}
+	}
+	if file.Org.PersonAccounts {
+		o.linkPersons()
+	}
+	if err := o.addValueSets(file); err != nil {
+		return nil, err
 	}
 	return o, nil
 }

@@ -29,32 +29,53 @@ func (o *Org) customField(fullName string) *field {
 	return nil
 }
 
-// replaceValues sets a field's values; those that are missing become inactive.
-func (o *Org) replaceValues(f *field, values []picklistValue, restricted bool) error {
+// replaced is a list with its new values, followed by those that are missing
+// from them, made inactive.
+func replaced(old, values []picklistValue) ([]picklistValue, error) {
 	seen := map[string]bool{}
 	for _, v := range values {
 		if v.value == "" || len(v.value) > 255 {
-			return fmt.Errorf("a picklist value has 1 to 255 characters")
+			return nil, fmt.Errorf("a picklist value has 1 to 255 characters")
 		}
 		if seen[strings.ToLower(v.value)] {
-			return fmt.Errorf("duplicate value: %s", v.value)
+			return nil, fmt.Errorf("duplicate value: %s", v.value)
 		}
 		seen[strings.ToLower(v.value)] = true
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for _, old := range f.picklist.Load().values {
-		if !seen[strings.ToLower(old.value)] {
-			old.active, old.dflt = false, false
-			values = append(values, old)
+	for _, v := range old {
+		if !seen[strings.ToLower(v.value)] {
+			v.active, v.dflt = false, false
+			values = append(values, v)
 		}
 	}
 	if len(values) > maxPicklistCount {
-		return fmt.Errorf("a picklist has at most %d values", maxPicklistCount)
+		return nil, fmt.Errorf("a picklist has at most %d values", maxPicklistCount)
 	}
-	f.picklist.Store(newPicklist(values, restricted))
-	o.schema = time.Now().UTC()
+	return values, nil
+}
+
+// schemaChanged makes describe new to those who have read it; callers hold mu.
+func (o *Org) schemaChanged() { o.schema = time.Now().UTC() }
+
+// replaceValues sets a field's values; those that are missing become inactive.
+func (o *Org) replaceValues(f *field, values []picklistValue, restricted bool) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	list, err := replaced(f.picklist.Load().values, values)
+	if err != nil {
+		return err
+	}
+	f.picklist.Store(newPicklist(list, restricted))
+	o.schemaChanged()
 	return nil
+}
+
+// metadataCalls are the calls of the metadata WSDL that are served, by name.
+var metadataCalls = map[string]func(*Server, *call, *element){
+	"readMetadata":   (*Server).metadata,
+	"updateMetadata": (*Server).metadata,
+	"upsertMetadata": (*Server).metadata,
+	"listMetadata":   (*Server).listMetadata,
 }
 
 func (s *Server) metadata(c *call, op *element) {
@@ -70,16 +91,28 @@ func (s *Server) metadata(c *call, op *element) {
 	}
 	var out strings.Builder
 	for _, p := range parts {
-		if op.name == "updateMetadata" {
-			out.WriteString(s.updateMetadata(p))
+		if op.name == "readMetadata" {
+			out.WriteString(s.readMetadata(op.childText("type"), trim(p.text)))
 			continue
 		}
-		f := s.org.customField(trim(p.text))
-		if op.childText("type") != "CustomField" || f == nil {
-			out.WriteString(`<records xsi:nil="true"/>`)
-			continue
+		name := p.childText("fullName")
+		var e *rowError
+		switch p.typ {
+		case "CustomField":
+			e = s.updateField(p)
+		case "GlobalValueSet":
+			e = s.updateValueSet(p)
+		default:
+			e = &rowError{"INVALID_TYPE", "Unknown type name '" + p.typ + "'", nil}
 		}
-		out.WriteString(s.fieldMetadata(f))
+		out.WriteString("<result>")
+		if op.name == "upsertMetadata" {
+			out.WriteString("<created>false</created>")
+		}
+		if e != nil {
+			out.WriteString(errorXML(e.code, e.message, e.fields))
+		}
+		out.WriteString(elements([]pair{{"fullName", name}, {"success", e == nil}}) + "</result>")
 	}
 	inner := out.String()
 	if op.name == "readMetadata" {
@@ -88,12 +121,55 @@ func (s *Server) metadata(c *call, op *element) {
 	c.soapAnswer(metadataSpace, op.name, inner)
 }
 
+func (s *Server) readMetadata(typ, name string) string {
+	switch typ {
+	case "CustomField":
+		if f := s.org.customField(name); f != nil {
+			return s.fieldMetadata(f)
+		}
+	case "GlobalValueSet":
+		if v := s.org.valueSet(name); v != nil {
+			return s.valueSetXML(v)
+		}
+	}
+	return `<records xsi:nil="true"/>`
+}
+
+// listMetadata names the custom picklists and global value sets there are.
+func (s *Server) listMetadata(c *call, op *element) {
+	var out strings.Builder
+	add := func(typ, folder, name, id string) {
+		out.WriteString("<result>" + elements([]pair{{"fileName", folder}, {"fullName", name}, {"id", id}, {"manageableState", "unmanaged"}, {"type", typ}}) + "</result>")
+	}
+	for i := range op.kids {
+		switch op.kids[i].childText("type") {
+		case "CustomField":
+			for _, obj := range s.org.objects {
+				for _, f := range obj.fields {
+					if f.custom {
+						add("CustomField", "objects/"+obj.name+".object", obj.name+"."+f.name, s.org.customFieldID(f))
+					}
+				}
+			}
+		case "GlobalValueSet":
+			for _, v := range s.org.sets {
+				add("GlobalValueSet", "globalValueSets/"+v.name+".globalValueSet", v.name, valueSetID(v))
+			}
+		}
+	}
+	c.soapAnswer(metadataSpace, op.name, out.String())
+}
+
 func (s *Server) fieldMetadata(f *field) string {
 	list := f.picklist.Load()
 	var out strings.Builder
-	out.WriteString(`<records xsi:type="CustomField">` + elements([]pair{{"fullName", f.obj.name + "." + f.name}, {"label", f.label}, {"type", metadataType(f)}}) + "<valueSet>" + elements([]pair{{"restricted", list.restricted}}) + "<valueSetDefinition><sorted>false</sorted>")
+	out.WriteString(`<records xsi:type="CustomField">` + elements([]pair{{"fullName", f.obj.name + "." + f.name}, {"label", f.label}, {"type", metadataType(f)}}) + "<valueSet>" + elements([]pair{{"restricted", list.restricted}}))
+	if f.valueSet != "" {
+		return out.String() + elements([]pair{{"valueSetName", f.valueSet}}) + "</valueSet></records>"
+	}
+	out.WriteString("<valueSetDefinition><sorted>false</sorted>")
 	for _, v := range list.values {
-		out.WriteString("<value>" + elements([]pair{{"fullName", v.value}, {"default", v.dflt}, {"isActive", v.active}, {"label", v.label}}) + "</value>")
+		out.WriteString("<value>" + customValueXML(v) + "</value>")
 	}
 	out.WriteString("</valueSetDefinition></valueSet></records>")
 	return out.String()
@@ -106,40 +182,30 @@ func metadataType(f *field) string {
 	return "Picklist"
 }
 
-func (s *Server) updateMetadata(p *element) string {
+// updateField replaces a field's values by Metadata SOAP.
+func (s *Server) updateField(p *element) *rowError {
 	name := p.childText("fullName")
-	fail := func(code, message string) string {
-		return "<result><errors>" + elements([]pair{{"message", message}, {"statusCode", code}}) + "</errors>" + elements([]pair{{"fullName", name}, {"success", false}}) + "</result>"
-	}
 	f := s.org.customField(name)
-	if p.typ != "CustomField" || f == nil {
-		return fail("INVALID_CROSS_REFERENCE_KEY", "In field: fullName - no CustomField named "+name+" found")
-	}
-	definition := p.child("valueSet").child("valueSetDefinition")
+	set := p.child("valueSet")
+	definition := set.child("valueSetDefinition")
 	switch {
+	case f == nil:
+		return &rowError{"INVALID_CROSS_REFERENCE_KEY", "In field: fullName - no CustomField named " + name + " found", nil}
 	case p.childText("type") == "":
-		return fail("FIELD_INTEGRITY_EXCEPTION", "Must specify a field type")
+		return &rowError{"FIELD_INTEGRITY_EXCEPTION", "Must specify a field type", nil}
 	case p.childText("label") == "":
-		return fail("REQUIRED_FIELD_MISSING", "Required field is missing: label")
+		return &rowError{"REQUIRED_FIELD_MISSING", "Required field is missing: label", []string{"label"}}
+	case f.valueSet != "" && definition == nil && strings.EqualFold(set.childText("valueSetName"), f.valueSet):
+		return nil // the values are the set's, and it stays
+	case f.valueSet != "":
+		return &rowError{"FIELD_INTEGRITY_EXCEPTION", "Cannot change the values of a picklist that uses the global value set " + f.valueSet, nil}
 	case definition == nil:
-		return fail("FIELD_INTEGRITY_EXCEPTION", "Required field is missing: valueSet")
+		return &rowError{"FIELD_INTEGRITY_EXCEPTION", "Required field is missing: valueSet", nil}
 	}
-	var values []picklistValue
-	for i := range definition.kids {
-		v := &definition.kids[i]
-		if v.name != "value" {
-			continue
-		}
-		pv := picklistValue{value: v.childText("fullName"), label: v.childText("label"), active: v.childText("isActive") != "false", dflt: v.childText("default") == "true"}
-		if pv.label == "" {
-			pv.label = pv.value
-		}
-		values = append(values, pv)
+	if err := s.org.replaceValues(f, customValues(definition, "value"), set.childText("restricted") == "true"); err != nil {
+		return &rowError{"FIELD_INTEGRITY_EXCEPTION", err.Error(), nil}
 	}
-	if err := s.org.replaceValues(f, values, p.child("valueSet").childText("restricted") == "true"); err != nil {
-		return fail("FIELD_INTEGRITY_EXCEPTION", err.Error())
-	}
-	return "<result>" + elements([]pair{{"fullName", name}, {"success", true}}) + "</result>"
+	return nil
 }
 
 // customFieldID is the Id that Tooling knows a field by.
@@ -152,8 +218,8 @@ func (o *Org) customFieldID(f *field) string {
 	return ""
 }
 
-// tooling serves what of the Tooling API concerns picklists: the query for a
-// CustomField, reading one and replacing its Metadata.
+// tooling serves what of the Tooling API concerns picklists: the query for
+// CustomField and GlobalValueSet, reading one and replacing its Metadata.
 func (s *Server) tooling(c *call, rest []string) {
 	switch {
 	case len(rest) == 1 && rest[0] == "query" && c.r.Method == http.MethodGet:
@@ -167,6 +233,18 @@ func (s *Server) tooling(c *call, rest []string) {
 			c.json(http.StatusOK, s.toolingRecord(c, f, true))
 		case c.r.Method == http.MethodPatch:
 			s.toolingPatch(c, f)
+		default:
+			c.methodNotAllowed("GET,PATCH")
+		}
+	case len(rest) == 3 && rest[0] == "sobjects" && rest[1] == "GlobalValueSet":
+		v := s.toolingSet(rest[2])
+		switch {
+		case v == nil:
+			c.notFound()
+		case c.r.Method == http.MethodGet:
+			c.json(http.StatusOK, s.toolingSetRecord(c, v, true))
+		case c.r.Method == http.MethodPatch:
+			s.toolingSetPatch(c, v)
 		default:
 			c.methodNotAllowed("GET,PATCH")
 		}
@@ -197,20 +275,20 @@ func (s *Server) toolingRecord(c *call, f *field, whole bool) map[string]any {
 		return m
 	}
 	list := f.picklist.Load()
-	values := []map[string]any{}
-	for _, v := range list.values {
-		values = append(values, map[string]any{"valueName": v.value, "label": v.label, "default": v.dflt, "isActive": v.active})
-	}
 	meta := map[string]any{"label": f.label, "type": metadataType(f), "required": !f.nillable, "externalId": f.externalID}
-	if f.kind == kindPicklist || f.kind == kindMulti {
-		meta["valueSet"] = map[string]any{"restricted": list.restricted, "valueSetName": nil, "valueSetDefinition": map[string]any{"sorted": false, "value": values}}
+	switch {
+	case f.kind != kindPicklist && f.kind != kindMulti:
+	case f.valueSet != "":
+		meta["valueSet"] = map[string]any{"restricted": list.restricted, "valueSetName": f.valueSet, "valueSetDefinition": nil}
+	default:
+		meta["valueSet"] = map[string]any{"restricted": list.restricted, "valueSetName": nil, "valueSetDefinition": map[string]any{"sorted": false, "value": jsonValues(list.values)}}
 	}
 	m["FullName"], m["Metadata"] = f.obj.name+"."+f.name, meta
 	return m
 }
 
-// toolingQuery answers SELECT ... FROM CustomField with equalities on
-// TableEnumOrId and DeveloperName.
+// toolingQuery answers SELECT ... FROM CustomField or GlobalValueSet with
+// equalities in its WHERE.
 func (s *Server) toolingQuery(c *call) {
 	text := c.r.URL.Query().Get("q")
 	q, err := parseSOQL(text)
@@ -218,36 +296,47 @@ func (s *Server) toolingQuery(c *call) {
 		c.fail(http.StatusBadRequest, err.code, err.render(text))
 		return
 	}
-	if !strings.EqualFold(q.from, "CustomField") {
-		c.fail(http.StatusBadRequest, "INVALID_TYPE", "sObject type '"+q.from+"' is not supported.")
-		return
-	}
 	whole := false
 	for _, it := range q.items {
 		whole = whole || strings.EqualFold(it.path, "Metadata") || strings.EqualFold(it.path, "FullName")
 	}
 	out := []map[string]any{}
-	for _, obj := range s.org.objects {
-		for _, f := range obj.fields {
-			if f.custom && toolingMatch(q.where, f) {
-				out = append(out, s.toolingRecord(c, f, whole))
+	name := "CustomField"
+	switch strings.ToLower(q.from) {
+	case "customfield":
+		for _, obj := range s.org.objects {
+			for _, f := range obj.fields {
+				if f.custom && toolingMatch(q.where, map[string]string{"tableenumorid": f.obj.name, "entitydefinition.qualifiedapiname": f.obj.name, "entitydefinitionid": f.obj.name, "developername": strings.TrimSuffix(f.name, "__c")}) {
+					out = append(out, s.toolingRecord(c, f, whole))
+				}
 			}
 		}
+	case "globalvalueset":
+		name = "GlobalValueSet"
+		for _, v := range s.org.sets {
+			if toolingMatch(q.where, map[string]string{"developername": v.name, "masterlabel": v.label, "id": valueSetID(v)}) {
+				out = append(out, s.toolingSetRecord(c, v, whole))
+			}
+		}
+	default:
+		c.fail(http.StatusBadRequest, "INVALID_TYPE", "sObject type '"+q.from+"' is not supported.")
+		return
 	}
 	if whole && len(out) > 1 {
 		c.fail(http.StatusBadRequest, "MALFORMED_QUERY", "When retrieving results with Metadata or FullName fields, the query qualifications must specify no more than one row for retrieval.")
 		return
 	}
-	c.json(http.StatusOK, map[string]any{"size": len(out), "totalSize": len(out), "done": true, "queryLocator": nil, "entityTypeName": "CustomField", "records": out})
+	c.json(http.StatusOK, map[string]any{"size": len(out), "totalSize": len(out), "done": true, "queryLocator": nil, "entityTypeName": name, "records": out})
 }
 
-func toolingMatch(c *condition, f *field) bool {
+// toolingMatch checks equalities, joined by AND, against values by name.
+func toolingMatch(c *condition, of map[string]string) bool {
 	if c == nil {
 		return true
 	}
 	if c.op == "AND" {
 		for _, part := range c.parts {
-			if !toolingMatch(part, f) {
+			if !toolingMatch(part, of) {
 				return false
 			}
 		}
@@ -256,13 +345,8 @@ func toolingMatch(c *condition, f *field) bool {
 	if c.op != "=" || len(c.vals) != 1 {
 		return false
 	}
-	switch strings.ToLower(c.left.path) {
-	case "tableenumorid", "entitydefinition.qualifiedapiname", "entitydefinitionid":
-		return strings.EqualFold(c.vals[0].text, f.obj.name)
-	case "developername":
-		return strings.EqualFold(c.vals[0].text, strings.TrimSuffix(f.name, "__c"))
-	}
-	return false
+	v, ok := of[strings.ToLower(c.left.path)]
+	return ok && strings.EqualFold(c.vals[0].text, v)
 }
 
 func (s *Server) toolingPatch(c *call, f *field) {
@@ -282,15 +366,11 @@ func (s *Server) toolingPatch(c *call, f *field) {
 			return
 		}
 	}
-	var values []picklistValue
-	for i := range list.items {
-		v := &list.items[i]
-		pv := picklistValue{value: v.str("valueName"), label: v.str("label"), active: v.get("isActive") == nil || v.get("isActive").text != "false", dflt: v.isTrue("default")}
-		if pv.label == "" {
-			pv.label = pv.value
-		}
-		values = append(values, pv)
+	if f.valueSet != "" {
+		c.fail(http.StatusBadRequest, "FIELD_INTEGRITY_EXCEPTION", "Cannot change the values of a picklist that uses the global value set "+f.valueSet)
+		return
 	}
+	values := picklistValues(list)
 	if err := s.org.replaceValues(f, values, meta.get("valueSet").isTrue("restricted")); err != nil {
 		c.fail(http.StatusBadRequest, "FIELD_INTEGRITY_EXCEPTION", err.Error())
 		return

@@ -110,7 +110,7 @@ func (c *call) failRow(errs []rowError) {
 func (s *Server) one(c *call, b *dml) (*rowWrite, bool) {
 	b.allErrors, b.hold = true, c.txn != nil
 	b.delay = s.opts.ProcessingDelay
-	b.allowDups = allowsDuplicates(c.r)
+	b.allowDups, b.assign = allowsDuplicates(c.r), autoAssigns(c.r)
 	b.fault = s.faults.rows("rows " + b.op.String() + " " + b.obj.name)
 	if !s.commit(c, b) {
 		return nil, false

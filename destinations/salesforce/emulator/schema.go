@@ -77,6 +77,7 @@ type field struct {
 	autoFormat   string
 	formula      *formula
 	picklist     atomic.Pointer[picklist]
+	valueSet     string // the global value set that its values are
 
 	referenceTo      []string
 	relationship     string // name used in queries and nested references
@@ -144,7 +145,10 @@ type object struct {
 	rules   []*validationRule
 	dups    []*duplicateRule
 	types   []recordType
-	nameFld *field
+	persons *persons // Account and Contact of an org with person accounts
+
+	assignment []assignmentRule
+	nameFld    *field
 
 	records []*record // by position; nil where purged. Guarded by Org.mu.
 	live    int

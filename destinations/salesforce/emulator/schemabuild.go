@@ -75,6 +75,9 @@ func buildObject(file *objectFile) (*object, error) {
 	for _, rt := range file.RecordTypes {
 		obj.types = append(obj.types, buildRecordType(rt))
 	}
+	if err := buildAssignment(obj, file); err != nil {
+		return nil, err
+	}
 	return obj, buildRules(obj, file)
 }
 
@@ -166,7 +169,7 @@ func labelOf(name string) string {
 func buildField(file *fieldFile, customObject bool) (*field, error) {
 	f := &field{
 		name: file.Name, label: file.Label, typ: file.Type, length: file.Length, precision: file.Precision, scale: file.Scale,
-		custom: strings.HasSuffix(file.Name, "__c"), externalID: file.ExternalID, unique: file.Unique, caseSensitive: file.CaseSensitive,
+		custom: strings.HasSuffix(file.Name, "__c") || strings.HasSuffix(file.Name, "__pc"), externalID: file.ExternalID, unique: file.Unique, caseSensitive: file.CaseSensitive,
 		idLookup: file.ExternalID || file.IDLookup, nameField: file.NameField, hidden: file.Hidden,
 		nillable: !file.Required && !file.MasterDetail, createable: !file.NotCreateable && !file.ReadOnly,
 		updateable:   !file.NotUpdateable && !file.ReadOnly && (!file.MasterDetail || file.Reparentable),
@@ -174,7 +177,7 @@ func buildField(file *fieldFile, customObject bool) (*field, error) {
 		referenceTo: append([]string(nil), file.ReferenceTo...), relationship: file.Relationship, childRelation: file.ChildRelationship,
 		cascadeDelete: file.MasterDetail, reparentable: file.Reparentable, restrictedDelete: file.RestrictDelete,
 		locks:    len(file.ReferenceTo) > 0 && (file.Locks == nil || *file.Locks),
-		compound: file.Compound, extraType: file.ExtraTypeInfo, autoFormat: file.AutoNumber, autoNumber: file.AutoNumber != "",
+		valueSet: file.ValueSet, compound: file.Compound, extraType: file.ExtraTypeInfo, autoFormat: file.AutoNumber, autoNumber: file.AutoNumber != "",
 	}
 	if f.name == "" {
 		return nil, fmt.Errorf("has no name")

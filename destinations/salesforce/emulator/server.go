@@ -171,16 +171,17 @@ func (s *Server) SetAPICallsUsed(n int) { s.daily.Store(int64(n)) }
 
 // call is one request on its way.
 type call struct {
-	s       *Server
-	w       http.ResponseWriter
-	r       *http.Request
-	kind    string
-	version string // "62.0"; "" outside /services/data
-	number  float64
-	path    []string // what follows the version, by segment
-	session *session
-	at      time.Time
-	txn     *[]*dml // what was written for a composite request that stands or falls together
+	s          *Server
+	w          http.ResponseWriter
+	r          *http.Request
+	kind       string
+	version    string // "62.0"; "" outside /services/data
+	number     float64
+	path       []string // what follows the version, by segment
+	session    *session
+	at         time.Time
+	soapHeader *element // of a SOAP request
+	txn        *[]*dml  // what was written for a composite request that stands or falls together
 }
 
 // apiError is the answer of a request that failed as a whole.

@@ -21,6 +21,9 @@ func (o *Org) valid(b *dml, w *rowWrite, changes []change, rec *record) bool {
 			}
 		}
 	}
+	if b.obj.persons != nil && !b.obj.persons.check(o, b, w, changes, rec) {
+		return false
+	}
 	o.checkRequired(b, w, changes, rec)
 	for i := range changes {
 		c := &changes[i]
