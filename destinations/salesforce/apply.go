@@ -15,6 +15,7 @@ import (
 const (
 	apiREST  = "rest"
 	apiBulk2 = "bulk2"
+	apiBulk1 = "bulk1"
 
 	defaultParallelism = 10
 	defaultMaxAttempts = 5
@@ -42,6 +43,9 @@ type run struct {
 	once sync.Once
 	err  error // the first error; written before halt is closed
 
+	batchMu   sync.Mutex            // held while a job is created
+	batchJobs map[jobKind]*batchJob // guarded by batchMu: the Bulk API 1.0 jobs that take batches
+
 	mu       sync.Mutex
 	complete planner.SettledSet // guarded by mu: operations to send complete
 	doubtful planner.SettledSet // operations that an earlier run may have sent; recovery alone writes
@@ -55,15 +59,19 @@ func (t *Target) Apply(ctx context.Context, a destinations.Application) error {
 	if parallel <= 0 {
 		parallel = defaultParallelism
 	}
-	if t.sync.Write.ConcurrencyMode == "serial" {
-		parallel = 1
+	jobs, calls := min(parallel, maxJobs), parallel
+	if t.serial() {
+		calls = 1
+	}
+	if t.bulk1() {
+		jobs = parallel
 	}
 	r := &run{
 		t: t, plan: a.Plan, journal: a.Journal, stop: a.Stop,
-		route:   routes(&t.sync.Write),
-		limiter: newLimiter(parallel),
-		slots:   make(chan struct{}, parallel),
-		jobs:    make(chan struct{}, min(parallel, maxJobs)),
+		route:   t.route(),
+		limiter: newLimiter(calls),
+		slots:   make(chan struct{}, calls),
+		jobs:    make(chan struct{}, jobs),
 		halt:    make(chan struct{}),
 	}
 	return budget(t.client, r.apply(api.CountCalls(ctx, t.calls)))
@@ -124,6 +132,7 @@ func (r *run) pass(ctx context.Context, pass int) error {
 		r.fail(err)
 	}
 	r.workers.Wait()
+	r.closeJobs(ctx)
 	select {
 	case <-r.halt:
 		return r.err
@@ -181,9 +190,12 @@ func (r *run) newStream(c call) *stream {
 	case !r.route.bulk:
 		s.from = 0
 	case r.route.rest:
-		s.from = bulkFrom(&r.t.sync.Write)
+		s.from = bulkFrom(r.route, &r.t.sync.Write)
 	}
 	s.maxRows = maxJobRows
+	if r.t.bulk1() {
+		s.maxRows = api.MaxBatchRows
+	}
 	if n := r.t.sync.Write.BulkBatchSize; n > 0 {
 		s.maxRows = min(s.maxRows, int64(n))
 	}

@@ -38,7 +38,7 @@ func TestUpsert(t *testing.T) {
 		if got := l.of("A").ID; got != w.account("A")["Id"] {
 			t.Fatalf("outcome holds Id %s", got)
 		}
-		if u := target.Usage(); u.Calls == 0 || (u.BulkJobs > 0) != (ingestion == "bulk") || u.Remaining <= 0 {
+		if u := target.Usage(); u.Calls == 0 || (u.BulkJobs > 0) != (ingestion != "rest") || u.Remaining <= 0 {
 			t.Fatalf("usage is %+v", u)
 		}
 		// Clearing a parent, and what a checkbox does not have.
@@ -371,7 +371,7 @@ func TestPolymorphicLookup(t *testing.T) {
 				{Name: "Subject", Column: "key"},
 				{Name: "WhoId", Lookup: &models.Lookup{Object: "Lead", Field: "Warehouse_Key__c", Column: "parent"}},
 			},
-			Write: models.Write{IngestionAPI: ingestion},
+			Write: accountSync(models.ModeInsert, ingestion).Write,
 		}
 		target := w.open(s)
 		o := op(planner.Insert, "Call Li", set(0, "Call Li"), set(1, "L1"))

@@ -21,6 +21,9 @@ func (r *run) runJob(ctx context.Context, j *job) (all bool, err error) {
 	if err := j.seal(); err != nil {
 		return false, err
 	}
+	if r.t.bulk1() {
+		return r.runBatch(ctx, j)
+	}
 	for try := 1; ; try++ {
 		if r.stopping() {
 			r.left.Store(true)
@@ -165,12 +168,22 @@ func (r *run) finishJob(ctx context.Context, j *job, batch destinations.Batch, i
 	if err != nil {
 		return false, err
 	}
+	return r.concludeJob(ctx, j, batch, answers, info)
+}
+
+// concludeJob settles what a job's answers say and sends again what is left.
+func (r *run) concludeJob(ctx context.Context, j *job, batch destinations.Batch, answers *answers, info api.JobInfo) (all bool, err error) {
 	left, err := r.settleJob(ctx, j, batch, answers, nil)
 	answers.discard()
 	j.discard()
 	j.index = nil // the memory is wanted for other jobs
 	if err != nil {
 		return false, err
+	}
+	if r.t.keyless && j.attempts >= r.maxAttempts() {
+		if err := r.failUnprocessed(ctx, j, batch, &left, info); err != nil {
+			return false, err
+		}
 	}
 	if left.unknown.Len() > 0 {
 		r.t.log.WarnContext(ctx, "rows are in none of the job's result files", "job", info.ID, "rows", left.unknown.Len())
@@ -190,6 +203,32 @@ func (r *run) finishJob(ctx context.Context, j *job, batch destinations.Batch, i
 	return r.resendAll(ctx, j, batch, left, whole)
 }
 
+// failUnprocessed settles rows that the org left unprocessed as often as a row
+// may be tried, where Collections are no way to try them one by one.
+func (r *run) failUnprocessed(ctx context.Context, j *job, batch destinations.Batch, left *leftovers, info api.JobInfo) error {
+	code, message := info.Failure()
+	if code == "" {
+		code = codeUnprocessed
+	}
+	if left.unprocessed.Len() == 0 || api.Classify(code, message) == api.StopRun {
+		return nil // jobFailure ends the run
+	}
+	ops, err := r.plan.Read(left.unprocessed)
+	if err != nil {
+		return fmt.Errorf("read a batch's operations: %w", err)
+	}
+	defer ops.Close()
+	var s settled
+	for ops.Next() {
+		s.add(ops.Operation().Clone(), destinations.Outcome{Result: destinations.Failed, Code: code, Message: cut(message), Attempts: j.attempts})
+	}
+	if err := ops.Err(); err != nil {
+		return fmt.Errorf("read a batch's operations: %w", err)
+	}
+	left.unprocessed = nil
+	return r.settle(ctx, batch.Number, s.ops, s.outcomes, false)
+}
+
 // jobFailure says why a job as a whole left rows unprocessed, and whether
 // smaller jobs may do better. The error is one that ends the run.
 func (r *run) jobFailure(j *job, info api.JobInfo, left leftovers) (code string, err error) {
@@ -205,7 +244,7 @@ func (r *run) jobFailure(j *job, info api.JobInfo, left leftovers) (code string,
 	}
 	// An InvalidBatch may be one row's fault or the mapping's. Collections tell
 	// the two apart, and that is where its rows end up.
-	if api.Classify(code, message) == api.StopRun && !strings.EqualFold(code, "InvalidBatch") {
+	if api.Classify(code, message) == api.StopRun && (r.t.keyless || !strings.EqualFold(code, "InvalidBatch")) {
 		return code, fmt.Errorf("bulk job %s failed: %s: %s (%s)", info.ID, code, message, api.Explain(code))
 	}
 	return code, nil
@@ -248,7 +287,7 @@ func (r *run) resendAll(ctx context.Context, j *job, batch destinations.Batch, l
 	// What an entire job choked on may be one row, or their number.
 	err = send(left.unprocessed, func(s *stream) {
 		s.maxRows = max(1, min(s.maxRows, j.rows/2))
-		if failure == "" || j.rows <= retryByREST {
+		if !r.t.keyless && (failure == "" || j.rows <= retryByREST) {
 			s.from = 0
 		}
 	})
@@ -261,6 +300,13 @@ func (r *run) resend(ctx context.Context, j *job, seqs planner.Seqs, change func
 	all = true
 	s := &stream{r: r, c: j.c, from: retryByREST + 1, maxRows: j.maxRows, attempts: j.attempts, complete: j.complete}
 	s.size = int(restBatch(&r.t.sync.Write))
+	if r.t.keyless {
+		// In ever smaller batches, at last in serial: Collections are no way.
+		s.from, s.serial = 1, j.attempts >= r.maxAttempts()-1
+		if r.t.sync.Write.SplitRetries {
+			s.maxRows = max(retryRows, min(s.maxRows, j.rows/4))
+		}
+	}
 	if r.t.sync.Write.SplitRetries {
 		s.size = min(s.size, retrySize(j.attempts))
 	}

@@ -142,19 +142,19 @@ func (c *checker) checkWrite() {
 		}
 	}
 	refuse(!oneOf(w.IngestionAPI, "", "automatic", "rest", "bulk"), "write.ingestion_api %q: must be automatic, rest or bulk", w.IngestionAPI)
-	refuse(!oneOf(w.BulkAPIVersion, "", "2.0"), "write.bulk_api_version %q is not available yet; use \"2.0\"", w.BulkAPIVersion)
+	refuse(!oneOf(w.BulkAPIVersion, "", "1.0", "2.0"), "write.bulk_api_version %q: must be \"1.0\" or \"2.0\"", w.BulkAPIVersion)
 	refuse(w.OnlySyncDifferent, "write.only_sync_different is not available yet")
 	refuse(w.SkipConverted, "write.skip_converted is not available yet")
 	refuse(w.CreateRecordsAs != "", "write.create_records_as is not available yet")
 	refuse(!oneOf(w.ConcurrencyMode, "", "parallel", "serial"), "write.concurrency_mode %q: must be parallel or serial", w.ConcurrencyMode)
-	refuse(w.ConcurrencyMode == "serial" && w.IngestionAPI == "bulk", "write.concurrency_mode \"serial\": Bulk API 2.0 has no serial mode; use ingestion_api = \"rest\"")
+	refuse(w.ConcurrencyMode == "serial" && w.IngestionAPI == "bulk" && w.BulkAPIVersion != "1.0", "write.concurrency_mode \"serial\": Bulk API 2.0 has no serial mode; use bulk_api_version = \"1.0\" or ingestion_api = \"rest\"")
 	refuse(!oneOf(w.SortBatchesBy, "", "auto", "none"), "write.sort_batches_by a field is not available yet; use auto or none")
 	refuse(!oneOf(w.InvalidRelationships, "", "error"), "write.invalid_relationships %q is not available yet; use error", w.InvalidRelationships)
-	refuse(w.AllowDuplicates && w.IngestionAPI == "bulk", "write.allow_duplicates: Bulk API 2.0 cannot say it; use ingestion_api = \"rest\" or \"automatic\"")
+	refuse(w.AllowDuplicates && w.IngestionAPI == "bulk", "write.allow_duplicates: the Bulk APIs cannot say it; use ingestion_api = \"rest\" or \"automatic\"")
 	switch rule := strings.ToUpper(w.AssignmentRule); rule {
 	case "":
 	case "TRUE", "FALSE":
-		refuse(w.IngestionAPI == "bulk", "write.assignment_rule %q: Bulk API 2.0 takes the Id of a rule only; give one, or use ingestion_api = \"rest\" or \"automatic\"", w.AssignmentRule)
+		refuse(w.IngestionAPI == "bulk", "write.assignment_rule %q: the Bulk APIs take the Id of a rule only; give one, or use ingestion_api = \"rest\" or \"automatic\"", w.AssignmentRule)
 	default:
 		_, ok := canonicalID(w.AssignmentRule)
 		refuse(!ok, "write.assignment_rule %q: must be TRUE, FALSE or the Id of an assignment rule", w.AssignmentRule)
@@ -459,7 +459,9 @@ func (c *checker) checkLookup(ctx context.Context, m *models.Field, col *column,
 
 // insertKey finds the field by which a record that was inserted can be found
 // again: the match field, or one that carries the primary key as it is. Without
-// one, an insert whose answer was lost could be neither repeated nor given up.
+// one, only Bulk API 1.0 can say what became of an insert whose answer was lost:
+// a job's batches are listed and read back, and their results are in the order
+// of the rows.
 func (c *checker) insertKey(t *Target) int {
 	if t.match != nil {
 		return destinations.MatchField
@@ -475,8 +477,16 @@ func (c *checker) insertKey(t *Target) int {
 			}
 		}
 	}
-	if c.sync.Match.Field == "" {
-		c.problem("", "", "mode = \"insert\" needs a filterable field that carries the primary key, to find a record again whose answer was lost: map the key column %s to a text or number field, or give match = { field, column }", strings.Join(c.sync.Model.PrimaryKey, ", "))
+	if c.sync.Match.Field != "" {
+		return destinations.MatchField // the problem is the match field's own
+	}
+	t.keyless = true
+	why := "no filterable field carries the primary key (" + strings.Join(c.sync.Model.PrimaryKey, ", ") + "), by which to find a record again whose answer was lost"
+	const remedy = "map the key column to a text or number field, or give match = { field, column }"
+	if forced := routes(&c.sync.Write); !forced.bulk {
+		c.problem("", "", "mode = \"insert\": %s, so inserts need Bulk API 1.0, which %s rules out; %s", why, forced.cause, remedy)
+	} else {
+		c.warn("inserts go through Bulk API 1.0, the only one that says what became of them: %s", why)
 	}
 	return destinations.MatchField
 }

@@ -49,9 +49,14 @@ func TestOpenRefuses(t *testing.T) {
 			field(models.Field{Name: "Origin_System__c", Column: "origin"})(s)
 		}, "only be set when a record is created"},
 		{"update on create", func(s *models.Sync) { s.Mode = models.ModeUpdate; s.Fields[fName].OnCreate = true }, `on = "create"`},
-		{"insert without a key", func(s *models.Sync) { s.Mode, s.Match = models.ModeInsert, models.Match{} }, "field that carries the primary key"},
+		{"insert without a key", func(s *models.Sync) {
+			s.Mode, s.Match, s.Write.IngestionAPI = models.ModeInsert, models.Match{}, "rest"
+		}, `so inserts need Bulk API 1.0, which ingestion_api = "rest" rules out`},
+		{"insert without a key past duplicate rules", func(s *models.Sync) {
+			s.Mode, s.Match, s.Write.AllowDuplicates = models.ModeInsert, models.Match{}, true
+		}, "which allow_duplicates rules out"},
 		{"read-only object", func(s *models.Sync) { s.Object = "Organization" }, "cannot be created"},
-		{"bulk 1.0", func(s *models.Sync) { s.Write.BulkAPIVersion = "1.0" }, "bulk_api_version"},
+		{"bulk version", func(s *models.Sync) { s.Write.BulkAPIVersion = "3.0" }, "bulk_api_version"},
 		{"only_sync_different", func(s *models.Sync) { s.Write.OnlySyncDifferent = true }, "only_sync_different"},
 		{"skip_converted", func(s *models.Sync) { s.Write.SkipConverted = true }, "skip_converted"},
 		{"create_records_as", func(s *models.Sync) { s.Write.CreateRecordsAs = "Lead" }, "create_records_as"},

@@ -128,6 +128,10 @@ type Target struct {
 	keyField int       // insert: the column whose value finds a record again; MatchField for the match field
 	warnings []string
 
+	// keyless: the sync inserts, and no field of the mapping finds a record
+	// again. Only Bulk API 1.0 can then say what became of an insert.
+	keyless bool
+
 	hasCreateOnly bool
 	lockField     int // the column by whose parent rows are sorted; -1: none
 	references    *references
@@ -179,7 +183,7 @@ func (t *Target) Warnings() []string { return t.warnings }
 
 // Estimate says what applying a plan would cost.
 func (t *Target) Estimate(s planner.Summary) destinations.Estimate {
-	return estimate(&t.sync.Write, s)
+	return estimate(t.route(), &t.sync.Write, s)
 }
 
 // Usage counts the calls that Open and Apply made for this target and the jobs

@@ -1,6 +1,6 @@
 // Package salesforce is the destination: it checks a sync against an org's
 // describe, says how values are written there, and applies a plan by sObject
-// Collections and Bulk API 2.0.
+// Collections, Bulk API 2.0 and Bulk API 1.0.
 //
 // It must never decide what should change, nor say that the org took what it
 // did not acknowledge, nor send an insert again whose outcome is not known.
@@ -47,11 +47,32 @@
 // A job whose upload or close lost its answer is aborted before its rows go
 // into another: an open job never begins by itself.
 //
+// # Bulk API 1.0
+//
+//	create a job; begin with its handle -> add -> record the batch's handle -> wait -> results -> settle, close
+//
+// A pass has one job for each call, which is closed at the pass's end. A batch
+// of the journal is a batch of the job: at most 10,000 rows and 10 MB, a file of
+// its own until it is uploaded, results in the order of its rows. Batches are
+// added one at a time, and worked on as many side by side as parallelism says,
+// or one at a time where concurrency_mode is serial. One call tells the state of
+// all of a job's batches.
+//
+// A batch is begun under its number in the job and a digest of its rows. Where
+// the answer to adding it is lost, the job is closed: no batch can then arrive
+// any more, so the number of its batches says whether this one did, and which
+// it is its rows do, read back. It goes into a new job otherwise. That is how
+// inserts go whose mapping has no field that carries the primary key: not one
+// of them is ever looked for or sent again on a guess. What CSV cannot say fails
+// in such a sync, and rows that stay locked are tried in ever smaller batches
+// and at last in a serial job, since Collections could lose an answer.
+//
 // # After a crash
 //
 // Apply begins with the batches that the journal still holds open. A job with
 // a handle is asked for: open, it is aborted; at work, it is waited for; over,
-// it is settled from its results. A job without a handle never had data. A
+// it is settled from its results. A job without a handle never had data. A batch
+// of Bulk API 1.0 is looked for as after a lost answer, waited for and settled. A
 // Collections batch is closed and sent again, save for inserts, which are
 // looked for by their key.
 //

@@ -38,12 +38,12 @@ func TestPassingFaults(t *testing.T) {
 	faults := map[string][]emulator.Fault{
 		"row locks":              {{RowCode: "UNABLE_TO_LOCK_ROW", RowMessage: "unable to obtain exclusive access to this record", RowShare: 0.3, RowTries: 2}},
 		"all rows locked once":   {{RowCode: "UNABLE_TO_LOCK_ROW", RowTries: 1}},
-		"calls refused":          {{Match: "collections", Status: 503, Times: 3}, {Match: "bulk.create", Status: 503, Times: 2}, {Match: "bulk.upload", Status: 503}},
-		"calls cut before":       {{Match: "collections", CutBefore: true, Times: 2}, {Match: "bulk.create", CutBefore: true}, {Match: "bulk.upload", CutBefore: true}, {Match: "bulk.close", CutBefore: true}},
-		"calls cut after":        {{Match: "collections", CutAfter: true, Times: 2}, {Match: "bulk.create", CutAfter: true}, {Match: "bulk.upload", CutAfter: true}, {Match: "bulk.close", CutAfter: true}},
-		"reading cut":            {{Match: "bulk.status", CutAfter: true}, {Match: "bulk.results", CutAfter: true, Times: 2}, {Match: "query", CutAfter: true}},
-		"reading refused":        {{Match: "bulk.status", Status: 503}, {Match: "bulk.results", Status: 500, Times: 2}, {Match: "query", Status: 503}},
-		"sessions expire":        {{Match: "collections", ExpireSession: true}, {Match: "bulk.create", ExpireSession: true}, {Match: "bulk.upload", ExpireSession: true}, {Match: "bulk.close", ExpireSession: true}, {Match: "bulk.status", ExpireSession: true}, {Match: "bulk.results", ExpireSession: true}},
+		"calls refused":          {{Match: "collections", Status: 503, Times: 3}, {Match: "bulk.create", Status: 503, Times: 2}, {Match: "bulk.upload", Status: 503}, {Match: "bulk1", Status: 503, Times: 3}},
+		"calls cut before":       {{Match: "collections", CutBefore: true, Times: 2}, {Match: "bulk.create", CutBefore: true}, {Match: "bulk.upload", CutBefore: true}, {Match: "bulk.close", CutBefore: true}, {Match: "bulk1.create", CutBefore: true}, {Match: "bulk1.batch", CutBefore: true}, {Match: "bulk1.close", CutBefore: true}},
+		"calls cut after":        {{Match: "collections", CutAfter: true, Times: 2}, {Match: "bulk.create", CutAfter: true}, {Match: "bulk.upload", CutAfter: true}, {Match: "bulk.close", CutAfter: true}, {Match: "bulk1.create", CutAfter: true}, {Match: "bulk1.batch", CutAfter: true}, {Match: "bulk1.close", CutAfter: true}},
+		"reading cut":            {{Match: "bulk.status", CutAfter: true}, {Match: "bulk.results", CutAfter: true, Times: 2}, {Match: "query", CutAfter: true}, {Match: "bulk1.status", CutAfter: true}, {Match: "bulk1.results", CutAfter: true, Times: 2}},
+		"reading refused":        {{Match: "bulk.status", Status: 503}, {Match: "bulk.results", Status: 500, Times: 2}, {Match: "query", Status: 503}, {Match: "bulk1.status", Status: 503}, {Match: "bulk1.results", Status: 500, Times: 2}},
+		"sessions expire":        {{Match: "collections", ExpireSession: true}, {Match: "bulk.create", ExpireSession: true}, {Match: "bulk.upload", ExpireSession: true}, {Match: "bulk.close", ExpireSession: true}, {Match: "bulk.status", ExpireSession: true}, {Match: "bulk.results", ExpireSession: true}, {Match: "bulk1.create", ExpireSession: true}, {Match: "bulk1.batch", ExpireSession: true}, {Match: "bulk1.status", ExpireSession: true}, {Match: "bulk1.results", ExpireSession: true}, {Match: "bulk1.close", ExpireSession: true}},
 		"job failed":             {{FailJob: "TooManyLockFailure : Too many lock failure 200 Trying again later."}},
 		"job failed half way":    {{FailJob: "InternalServerError : Unknown", FailJobAfter: 200}},
 		"jobs fail structurally": {{FailJob: "InvalidBatch : Records not processed", Times: 2}},
@@ -381,7 +381,9 @@ func TestRandomFaults(t *testing.T) {
 		{Match: "collections", CutAfter: true}, {Match: "collections", CutBefore: true}, {Match: "collections", Status: 503},
 		{Match: "bulk.create", CutAfter: true}, {Match: "bulk.upload", CutAfter: true}, {Match: "bulk.upload", CutBefore: true},
 		{Match: "bulk.close", CutAfter: true}, {Match: "bulk.close", Status: 503}, {Match: "bulk.status", CutBefore: true},
-		{Match: "bulk.results", CutAfter: true}, {Match: "query", Status: 503}, {ExpireSession: true},
+		{Match: "bulk.results", CutAfter: true}, {Match: "query", Status: 503},
+		{Match: "bulk1.create", CutAfter: true}, {Match: "bulk1.batch", CutAfter: true}, {Match: "bulk1.batch", CutBefore: true}, {Match: "bulk1.batch", Status: 503},
+		{Match: "bulk1.status", CutBefore: true}, {Match: "bulk1.results", CutAfter: true}, {Match: "bulk1.close", CutAfter: true}, {ExpireSession: true},
 		{FailJob: "InternalServerError : Unknown", FailJobAfter: 30}, {FailJob: "InvalidBatch : Records not processed"},
 	}
 	for seed := range uint64(24) {
@@ -390,7 +392,7 @@ func TestRandomFaults(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 1))
 			w := newWorld(t, emulator.Options{Seed: int64(seed)})
 			mode := []models.Mode{models.ModeInsert, models.ModeUpsert, models.ModeUpdate, models.ModeArchive}[rng.IntN(4)]
-			s := accountSync(mode, []string{"rest", "bulk", "automatic"}[rng.IntN(3)])
+			s := accountSync(mode, []string{"rest", "bulk", "automatic", "bulk 1.0"}[rng.IntN(4)])
 			s.Write.RESTBatchSize, s.Write.BulkBatchSize, s.Write.Parallelism = 1+rng.IntN(40), 20+rng.IntN(100), 1+rng.IntN(6)
 			s.Write.MaxAttempts = 10
 			n := 1 + rng.IntN(300)

@@ -30,16 +30,18 @@ const (
 	unfit             // no job can carry it
 )
 
-// job is a Bulk API 2.0 ingest job: its CSV on disk, and in memory what it
-// takes to tell which row a result belongs to.
+// job is a Bulk API 2.0 ingest job or a Bulk API 1.0 batch: its CSV on disk, and
+// in memory what it takes to tell which row a result belongs to.
 type job struct {
 	c        call
 	rows     int64
 	maxRows  int64
 	seqs     planner.Seqs
-	index    *index
+	index    *index // nil in 1.0, whose results are in the order of the rows
 	attempts int
 	complete bool
+	serial   bool // of a batch: its job works on one at a time
+	maxBytes int64
 
 	t    *Target
 	file *os.File // open until discard
@@ -54,7 +56,12 @@ func (r *run) newJob(c call) (*job, error) {
 	if err != nil {
 		return nil, fmt.Errorf("build a job: %w", err)
 	}
-	j := &job{c: c, t: r.t, file: f, w: bufio.NewWriterSize(f, 1<<16), index: newIndex(r.t.key(c))}
+	j := &job{c: c, t: r.t, file: f, w: bufio.NewWriterSize(f, 1<<16), maxBytes: maxJobBytes}
+	if r.t.bulk1() {
+		j.maxBytes = api.MaxBatchBytes
+	} else {
+		j.index = newIndex(r.t.key(c))
+	}
 	j.line = r.t.appendHeader(j.line[:0], c)
 	if err := j.put(); err != nil {
 		j.discard()
@@ -85,11 +92,14 @@ func (j *job) add(x *row) (fit, error) {
 	if !ok {
 		return unfit, nil
 	}
-	if j.size+int64(len(line)) > maxJobBytes && j.rows > 0 {
+	if len(line) == 1 {
+		return unfit, nil // a blank line is no row to the org
+	}
+	if j.size+int64(len(line)) > j.maxBytes && j.rows > 0 {
 		return full, nil
 	}
 	// Two rows with one key could not be told apart in the results.
-	if !j.index.add(j.t.keyOf(j.c, x), uint32(j.rows)) {
+	if j.index != nil && !j.index.add(j.t.keyOf(j.c, x), uint32(j.rows)) {
 		return unfit, nil
 	}
 	if err := j.put(); err != nil {

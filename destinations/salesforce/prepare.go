@@ -15,6 +15,7 @@ const (
 	codeMultipleMatches   = "MULTIPLE_MATCHES"
 	codeReferenceNotFound = "REFERENCE_NOT_FOUND"
 	codeUnprocessed       = "UNPROCESSED"
+	codeUnsendable        = "NOT_SENDABLE_IN_CSV"
 )
 
 // decided is a row whose outcome is known.

@@ -25,6 +25,14 @@ func (r *run) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	taken := make(map[string]bool) // batches of Bulk API 1.0 jobs that are accounted for
+	for _, b := range open {
+		if b.API == apiBulk1 {
+			if _, id, _, _, err := parseHandle(b.Handle); err == nil && id != "" {
+				taken[id] = true
+			}
+		}
+	}
 	for _, b := range open {
 		var err error
 		switch {
@@ -36,6 +44,8 @@ func (r *run) recover(ctx context.Context) error {
 			err = r.giveUp(ctx, b, pending)
 		case b.API == apiBulk2:
 			err = r.recoverJob(ctx, b, pending)
+		case b.API == apiBulk1:
+			err = r.recoverBatch(ctx, b, pending, taken)
 		default:
 			err = fmt.Errorf("batch %d was sent by %q, which this version does not know", b.Number, b.API)
 		}
@@ -189,6 +199,12 @@ func (r *run) recoverJob(ctx context.Context, b destinations.Batch, pending *pla
 		return err
 	}
 	defer answers.discard()
+	return r.settleRecovered(ctx, j, b, answers, pending)
+}
+
+// settleRecovered settles what the answers say of an earlier run's job. The rest
+// is sent with the plan.
+func (r *run) settleRecovered(ctx context.Context, j *job, b destinations.Batch, answers *answers, pending *planner.SettledSet) error {
 	left, err := r.settleJob(ctx, j, b, answers, pending)
 	if err != nil {
 		return err

@@ -215,7 +215,7 @@ func TestEstimate(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			e := estimate(&test.write, test.plan)
+			e := estimate(routes(&test.write), &test.write, test.plan)
 			if e.APICalls != test.calls || e.BulkJobs != test.jobs || !strings.Contains(e.Choice, test.choice) {
 				t.Fatalf("got %+v, want %d calls, %d jobs, choice with %q", e, test.calls, test.jobs, test.choice)
 			}

@@ -24,6 +24,10 @@ const (
 	// sortCalls is of how many Collections calls the rows are sorted
 	// together.
 	sortCalls = 12
+
+	// retryRows is down to how many rows a batch shrinks that cannot go
+	// through Collections in the end.
+	retryRows = 200
 )
 
 // stream turns operations of one call, in the plan's order, into batches: of
@@ -40,6 +44,7 @@ type stream struct {
 	complete bool
 	rematch  bool
 	doubt    bool
+	serial   bool // jobs work on one batch at a time
 
 	// rest and job take over a batch, to be sent now or in a worker.
 	rest func(ctx context.Context, rows []*row) error
@@ -182,7 +187,7 @@ func (s *stream) write(ctx context.Context, x *row, owned bool) error {
 			if err != nil {
 				return err
 			}
-			j.attempts, j.complete, j.maxRows = s.attempts, s.complete, s.maxRows
+			j.attempts, j.complete, j.maxRows, j.serial = s.attempts, s.complete, s.maxRows, s.serial || s.r.t.serial()
 			s.builder = j
 		}
 		fit, err := s.builder.add(x)
@@ -196,6 +201,9 @@ func (s *stream) write(ctx context.Context, x *row, owned bool) error {
 			if !owned {
 				x = x.keep()
 			}
+			if s.r.t.keyless {
+				return s.refuse(ctx, x)
+			}
 			s.rows = append(s.rows, x)
 			s.held += weight(x.op)
 			if len(s.rows) >= s.size || s.held >= maxRequestBytes {
@@ -207,6 +215,19 @@ func (s *stream) write(ctx context.Context, x *row, owned bool) error {
 			return err
 		}
 	}
+}
+
+// refuse settles a row that only Collections could carry, where those could not
+// be asked afterwards whether they did.
+func (s *stream) refuse(ctx context.Context, x *row) error {
+	o := destinations.Outcome{Result: destinations.Failed, Code: codeUnsendable, Attempts: x.attempts,
+		Message: "a value of the row is one that CSV cannot carry (the text " + csvNull + ", a carriage return, or more than fits a cell or row), and no field of the mapping carries the primary key, which sending it otherwise would take"}
+	done := []decided{{x, o}}
+	batch, err := s.r.begin(ctx, destinations.Batch{API: apiREST, Step: s.c.String(), Seqs: seqsOf(nil, done)})
+	if err != nil {
+		return err
+	}
+	return s.r.settle(ctx, batch.Number, []*planner.Operation{x.op}, []destinations.Outcome{o}, true)
 }
 
 // seal hands the job over.

@@ -83,6 +83,9 @@ func accountSync(mode models.Mode, ingestion string) *models.Sync {
 		},
 		Write: models.Write{IngestionAPI: ingestion, RESTBatchSize: 200, Parallelism: 4, SplitRetries: true, MaxAttempts: 5},
 	}
+	if ingestion == "bulk 1.0" {
+		s.Write.IngestionAPI, s.Write.BulkAPIVersion = "bulk", "1.0"
+	}
 	return s
 }
 
@@ -190,7 +193,7 @@ func (w *world) ledger(passes ...[]*planner.Operation) *ledger {
 			if len(l.open) == 0 {
 				l.t.Errorf("%s before a batch was begun", kind)
 			}
-		case "bulk.upload":
+		case "bulk.upload", "bulk1.batch":
 			if handles == 0 {
 				l.t.Errorf("%s before the job's handle was recorded", kind)
 			}
@@ -418,9 +421,9 @@ func (w *world) insert(fields map[string]any) string {
 	return id
 }
 
-// both runs a test over each API.
+// both runs a test over Collections and the Bulk APIs.
 func both(t *testing.T, f func(t *testing.T, ingestion string)) {
-	for _, ingestion := range []string{"rest", "bulk"} {
+	for _, ingestion := range []string{"rest", "bulk", "bulk 1.0"} {
 		t.Run(ingestion, func(t *testing.T) {
 			t.Parallel()
 			f(t, ingestion)

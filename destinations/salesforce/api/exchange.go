@@ -48,9 +48,12 @@ type call struct {
 
 	repeat bool // sending it again is harmless: passing errors are retried
 	stream bool // hand the answer's body over unread
-	plain  bool // the body travels as it is, not compressed
-	login  bool // no session is sent, and the call is not counted
-	free   bool // not authenticated: the list of versions
+	// classic calls are of Bulk API 1.0, which has a header of its own for the
+	// session and ignores the other.
+	classic bool
+	plain   bool // the body travels as it is, not compressed
+	login   bool // no session is sent, and the call is not counted
+	free    bool // not authenticated: the list of versions
 }
 
 // answer is a successful response.
@@ -293,7 +296,11 @@ func (x *exchange) request(ctx context.Context, s *session) (req *http.Request, 
 		h[name] = values
 	}
 	if s.token != "" && !r.login && !r.free {
-		h.Set("Authorization", "Bearer "+s.token)
+		if r.classic {
+			h.Set("X-SFDC-Session", s.token)
+		} else {
+			h.Set("Authorization", "Bearer "+s.token)
+		}
 		h.Set("Sforce-Call-Options", "client="+defaultUserAgent)
 	}
 	h.Set("User-Agent", x.client.cfg.UserAgent)

@@ -40,10 +40,11 @@ func (c *Client) QueryResults(ctx context.Context, id string) (*CSVResults, erro
 // CSVResults is a result file, a row at a time as it arrives. It is used by one
 // goroutine, and must be closed.
 type CSVResults struct {
-	client *Client
-	ctx    context.Context // bounds the pages still to be asked for
-	op     string
-	path   string
+	client  *Client
+	ctx     context.Context // bounds the pages still to be asked for
+	op      string
+	path    string
+	classic bool // of Bulk API 1.0
 
 	header  []string
 	page    io.ReadCloser
@@ -65,7 +66,7 @@ func (c *Client) results(ctx context.Context, op, path string) (*CSVResults, err
 
 // open asks for a page and reads its header row.
 func (r *CSVResults) open(locator string) error {
-	request := &call{op: r.op, method: http.MethodGet, path: r.path, accept: "text/csv", repeat: true, stream: true}
+	request := &call{op: r.op, method: http.MethodGet, path: r.path, accept: "text/csv", repeat: true, stream: true, classic: r.classic}
 	if locator != "" {
 		request.query = "locator=" + url.QueryEscape(locator)
 	}
