@@ -2,6 +2,7 @@ package emulator
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 )
@@ -46,6 +47,7 @@ type classicBatch struct {
 	created  time.Time
 	changed  time.Time
 	took     time.Duration
+	retries  int      // how often it went back to the queue
 	answer   [][]byte // of a query: its pieces, in the job's format
 	resultID string
 }
@@ -94,6 +96,9 @@ func (js *jobs) processBatch(ctx context.Context, b *classicBatch) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	b.took, b.changed = time.Since(begin), js.s.org.Clock()
+	if b.state == classicNotProcessed {
+		return
+	}
 	b.state, b.message = classicCompleted, message
 	if message != "" {
 		b.state = stateFailed
@@ -105,7 +110,7 @@ func (js *jobs) batchRows(ctx context.Context, b *classicBatch) string {
 	if j.query {
 		return js.batchQuery(b)
 	}
-	t := transactions{s: s, obj: j.obj, op: j.op, key: j.key, stop: func() bool { return false }}
+	t := transactions{s: s, obj: j.obj, op: j.op, key: j.key, assign: j.rule != "", stop: b.stopped, requeued: b.requeued}
 	s.org.mu.RLock()
 	t.selfLimit = max(len(j.obj.records), 1)
 	s.org.mu.RUnlock()
@@ -129,7 +134,11 @@ func (js *jobs) batchRows(ctx context.Context, b *classicBatch) string {
 		end = min(n, fault.FailJobAfter)
 	}
 	t.delay = s.opts.ProcessingDelay / time.Duration((n+bulkChunk-1)/bulkChunk)
-	if err := t.run(ctx, &b.load, 0, end, read); err != nil {
+	err := t.run(ctx, &b.load, 0, end, read)
+	if locked, ok := errors.AsType[*lockFailure](err); ok {
+		return locked.Error()
+	}
+	if err != nil {
 		s.log.ErrorContext(ctx, "a Bulk batch could not be kept", "error", err)
 		return "InternalServerError : the records could not be kept"
 	}
@@ -137,6 +146,26 @@ func (js *jobs) batchRows(ctx context.Context, b *classicBatch) string {
 		return fault.FailJob
 	}
 	return ""
+}
+
+// requeued shows that a batch waits for its next turn, or has it.
+func (b *classicBatch) requeued(out bool) {
+	b.job.mu.Lock()
+	defer b.job.mu.Unlock()
+	switch {
+	case out:
+		b.state = classicQueued
+		b.retries++
+	case b.state == classicQueued:
+		b.state = stateRunning
+	}
+}
+
+// stopped says whether the job was aborted while the batch waited for its turn.
+func (b *classicBatch) stopped() bool {
+	b.job.mu.Lock()
+	defer b.job.mu.Unlock()
+	return b.state == classicNotProcessed
 }
 
 // nodeRows reads the records of a JSON or XML batch. What would fail a REST

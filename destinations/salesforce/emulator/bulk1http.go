@@ -219,17 +219,18 @@ func (j *classicJob) info(s *Server) []pair {
 		p = append(p, pair{"externalIdFieldName", j.key.name})
 	}
 	count := map[string]int{}
-	done, failed, took := 0, 0, int64(0)
+	done, failed, retries, took := 0, 0, 0, int64(0)
 	for _, b := range j.batches {
 		count[b.state]++
 		b.load.mu.Lock()
 		done, failed = done+b.load.done, failed+b.load.failed
 		b.load.mu.Unlock()
 		took += b.took.Milliseconds()
+		retries += b.retries
 	}
 	return append(p, pair{"concurrencyMode", mode}, pair{"contentType", j.contentType},
 		pair{"numberBatchesQueued", count[classicQueued]}, pair{"numberBatchesInProgress", count[stateRunning]}, pair{"numberBatchesCompleted", count[classicCompleted]},
-		pair{"numberBatchesFailed", count[stateFailed]}, pair{"numberBatchesTotal", len(j.batches)}, pair{"numberRecordsProcessed", done}, pair{"numberRetries", 0},
+		pair{"numberBatchesFailed", count[stateFailed]}, pair{"numberBatchesTotal", len(j.batches)}, pair{"numberRecordsProcessed", done}, pair{"numberRetries", retries},
 		pair{"apiVersion", formatVersion(j.number)}, pair{"numberRecordsFailed", failed}, pair{"totalProcessingTime", took},
 		pair{"apiActiveProcessingTime", took}, pair{"apexProcessingTime", 0})
 }

@@ -2,6 +2,7 @@ package emulator
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -41,6 +42,7 @@ type ingestJob struct {
 	message    string
 	order      []uint32 // of the result files
 	took       time.Duration
+	retries    int // how often one of its batches went back to the queue
 	readFailed bool
 	readUnproc bool
 }
@@ -241,10 +243,16 @@ func (js *jobs) rows(ctx context.Context, j *ingestJob) string {
 	s.org.mu.RLock()
 	limit := len(j.obj.records)
 	s.org.mu.RUnlock()
-	t := transactions{s: s, obj: j.obj, op: j.op, key: j.key, selfLimit: max(limit, 1), stop: func() bool {
+	t := transactions{s: s, obj: j.obj, op: j.op, key: j.key, assign: j.rule != "", selfLimit: max(limit, 1), stop: func() bool {
 		j.mu.Lock()
 		defer j.mu.Unlock()
 		return j.state == stateAborted
+	}, requeued: func(out bool) {
+		if out {
+			j.mu.Lock()
+			defer j.mu.Unlock()
+			j.retries++
+		}
 	}}
 	slots := 1
 	if s.opts.Locks && !failing {
@@ -273,6 +281,9 @@ func (js *jobs) rows(ctx context.Context, j *ingestJob) string {
 		})
 	}
 	group.Wait()
+	if locked, ok := errors.AsType[*lockFailure](first); ok {
+		return locked.Error()
+	}
 	if first != nil {
 		s.log.ErrorContext(ctx, "a Bulk job could not be kept", "error", first)
 		return "InternalServerError : the records could not be kept"

@@ -267,7 +267,7 @@ func (j *ingestJob) info(s *Server, full bool) map[string]any {
 	}
 	m["jobType"] = "V2Ingest"
 	took := j.took.Milliseconds()
-	m["retries"], m["totalProcessingTime"], m["apiActiveProcessingTime"], m["apexProcessingTime"] = 0, took, took, 0
+	m["retries"], m["totalProcessingTime"], m["apiActiveProcessingTime"], m["apexProcessingTime"] = j.retries, took, took, 0
 	if j.state != stateOpen {
 		j.load.mu.Lock()
 		m["numberRecordsProcessed"], m["numberRecordsFailed"] = j.load.done, j.load.failed

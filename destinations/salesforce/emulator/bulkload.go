@@ -249,9 +249,26 @@ type transactions struct {
 	obj       *object
 	op        operation
 	key       *field
+	assign    bool // an assignment rule was named
 	selfLimit int
 	delay     time.Duration // of one chunk
 	stop      func() bool
+	requeued  func(bool) // called as the batch goes back to the queue (true) and is taken up again
+}
+
+// Lock failures of a batch (Bulk API Developer Guide, "General Guidelines for
+// Data Loads"): with more than so many, what is left of it is queued again, so
+// often at most.
+const (
+	maxLockFailures = 100
+	maxRequeues     = 10
+)
+
+// lockFailure is a batch that failed because its rows were locked too often.
+type lockFailure struct{ rows int }
+
+func (e *lockFailure) Error() string {
+	return fmt.Sprintf("TooManyLockFailure : Too many lock failure %d Trying again later.", e.rows)
 }
 
 // csvRows reads the rows of a CSV load into rowWrites.
@@ -273,8 +290,9 @@ func (t *transactions) csvRows(l *load) func(int, *rowWrite) {
 
 // run processes rows [from, to) in transactions of 200; read fills in a row.
 func (t *transactions) run(ctx context.Context, l *load, from, to int, read func(int, *rowWrite)) error {
-	b := &dml{obj: t.obj, op: t.op, keyField: t.key, selfLimit: t.selfLimit, delay: t.delay, fault: t.s.faults.rows("bulk " + t.op.String() + " " + t.obj.name)}
+	b := &dml{obj: t.obj, op: t.op, keyField: t.key, assign: t.assign, selfLimit: t.selfLimit, delay: t.delay, fault: t.s.faults.rows("bulk " + t.op.String() + " " + t.obj.name)}
 	rows := make([]rowWrite, bulkChunk)
+	locked, queues := 0, 0
 	for ; from < to; from += bulkChunk {
 		if ctx.Err() != nil || t.stop() {
 			return nil
@@ -290,6 +308,16 @@ func (t *transactions) run(ctx context.Context, l *load, from, to int, read func
 			return err
 		}
 		l.settle(from, b)
+		if locked += b.unlocked; locked <= maxLockFailures || from+bulkChunk >= to {
+			continue
+		}
+		if queues++; queues > maxRequeues {
+			return &lockFailure{locked}
+		}
+		locked = 0
+		t.requeued(true)
+		pause(ctx, t.s.opts.LockWait/10)
+		t.requeued(false)
 	}
 	return nil
 }

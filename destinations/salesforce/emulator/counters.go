@@ -3,6 +3,7 @@ package emulator
 import (
 	"maps"
 	"sync"
+	"time"
 )
 
 // Counters are what clients have done since the org started or the counters
@@ -30,13 +31,20 @@ type Counters struct {
 type counting struct {
 	mu   sync.Mutex
 	c    Counters
-	open int
+	open map[*call]bool // whether it counts against the day's calls
 }
 
-// begin counts a request and returns how many are in progress.
-func (n *counting) begin(kind string, counts bool) int {
+// begin counts a request. It returns how many are in progress and how many API
+// calls have been for as long as a long request takes.
+func (n *counting) begin(c *call, counts bool, length time.Duration) (open, long int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	kind := c.kind
+	for other, api := range n.open {
+		if api && c.at.Sub(other.at) >= length {
+			long++
+		}
+	}
 	n.c.Requests++
 	if counts {
 		n.c.APICalls++
@@ -55,9 +63,12 @@ func (n *counting) begin(kind string, counts bool) int {
 		"collections.upsert", "collections.delete", "composite", "composite.batch", "composite.tree", "composite.graph":
 		n.c.WriteCalls++
 	}
-	n.open++
-	n.c.MaxConcurrent = max(n.c.MaxConcurrent, n.open)
-	return n.open
+	if n.open == nil {
+		n.open = map[*call]bool{}
+	}
+	n.open[c] = counts
+	n.c.MaxConcurrent = max(n.c.MaxConcurrent, len(n.open))
+	return len(n.open), long
 }
 
 // soap counts what a SOAP request turns out to call.
@@ -74,10 +85,10 @@ func (n *counting) soap(call string) {
 	}
 }
 
-func (n *counting) end(in, out int64) {
+func (n *counting) end(c *call, in, out int64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.open--
+	delete(n.open, c)
 	n.c.BytesIn += in
 	n.c.BytesOut += out
 }

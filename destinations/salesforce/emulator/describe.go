@@ -27,7 +27,7 @@ func (s *Server) versions(c *call) {
 func (s *Server) resources(c *call) {
 	base := "/services/data/v" + c.version + "/"
 	out := map[string]string{"identity": s.url + "/id/" + s.org.id + "/" + s.org.person(integrationUser)}
-	for _, r := range []string{"composite", "jobs", "limits", "query", "queryAll", "sobjects", "tooling"} {
+	for _, r := range []string{"composite", "jobs", "limits", "query", "queryAll", "recent", "sobjects", "tooling"} {
 		out[r] = base + r
 	}
 	c.json(http.StatusOK, out)
@@ -212,7 +212,7 @@ func describeField(f *field) map[string]any {
 	switch {
 	case f.kind == kindBool:
 		dflt = f.defaultValue == "true"
-	case f.defaultValue != "" && f.defaultValue != "$User.Id":
+	case f.defaultValue != "" && f.kind != kindRef:
 		dflt = f.defaultValue
 	}
 	references := f.referenceTo

@@ -59,6 +59,7 @@ type dml struct {
 	fault     func(row *rowWrite) *rowError
 	allowDups bool // Sforce-Duplicate-Rule-Header: allowSave=true
 	assign    bool // the object's assignment rule gives new records their owner
+	unlocked  int  // rows whose locks were not to be had
 	hold      bool // what deletes entail waits for finishHeld
 
 	entries []byte // for the journal

@@ -145,6 +145,7 @@ func (s *Server) transact(ctx context.Context, b *dml) error {
 		}
 	}
 	defer func() { s.locks.free(held) }()
+	b.unlocked = len(failed)
 	for i, ids := range failed {
 		b.rows[i].fail("UNABLE_TO_LOCK_ROW", lockMessage(ids))
 	}

@@ -46,6 +46,9 @@ type limitSection struct {
 	DailyAPICalls    int `toml:"daily_api_calls"`
 	DailyBulkBatches int `toml:"daily_bulk_batches"`
 	SessionSeconds   int `toml:"session_seconds"` // a token's life, sliding; 0: two hours
+
+	ConcurrentLongRequests int     `toml:"concurrent_long_requests"` // negative: no limit
+	LongRequestSeconds     float64 `toml:"long_request_seconds"`
 }
 
 type objectFile struct {
@@ -212,6 +215,8 @@ func (base *orgFile) overlay(file *orgFile) *orgFile {
 	set(&base.Limits.DailyAPICalls, file.Limits.DailyAPICalls)
 	set(&base.Limits.DailyBulkBatches, file.Limits.DailyBulkBatches)
 	set(&base.Limits.SessionSeconds, file.Limits.SessionSeconds)
+	set(&base.Limits.ConcurrentLongRequests, file.Limits.ConcurrentLongRequests)
+	set(&base.Limits.LongRequestSeconds, file.Limits.LongRequestSeconds)
 	base.ValueSets = append(base.ValueSets, file.ValueSets...)
 	base.Records = append(base.Records, file.Records...)
 	for _, add := range file.Objects {

@@ -296,6 +296,14 @@ func (s *Server) toolingQuery(c *call) {
 		c.fail(http.StatusBadRequest, err.code, err.render(text))
 		return
 	}
+	if c.r.URL.Query().Get("columns") == "true" {
+		columns := []columnMetadata{}
+		for _, it := range q.items {
+			columns = append(columns, plainColumn(it.path))
+		}
+		c.json(http.StatusOK, map[string]any{"columnMetadata": columns, "entityName": q.from})
+		return
+	}
 	whole := false
 	for _, it := range q.items {
 		whole = whole || strings.EqualFold(it.path, "Metadata") || strings.EqualFold(it.path, "FullName")

@@ -83,6 +83,10 @@ func (s *Server) runQuery(c *call, text string, all bool) {
 		c.fail(http.StatusBadRequest, err.code, err.render(text))
 		return
 	}
+	if c.r.URL.Query().Get("columns") == "true" {
+		s.queryColumns(c, q, text, all)
+		return
+	}
 	out, err := s.answer(c, q, all)
 	if err != nil {
 		c.fail(http.StatusBadRequest, err.code, err.render(text))

@@ -38,6 +38,7 @@ func (o *Org) seed(file *orgFile, fresh bool) error {
 			if err := o.seedRecordType(obj, &obj.types[i]); err != nil {
 				return err
 			}
+			obj.defaultType(&obj.types[i])
 		}
 	}
 	if !fresh {
@@ -68,6 +69,19 @@ func (o *Org) seedRecordType(obj *object, rt *recordType) error {
 	}
 	rt.id = id
 	return nil
+}
+
+// defaultType makes a record type the one of records that name none, as the
+// default record type of a user's profile is.
+func (obj *object) defaultType(rt *recordType) {
+	f := obj.field("RecordTypeId")
+	if !rt.dflt || f == nil {
+		return
+	}
+	if f.defaultValue == "" {
+		obj.dflt = append(obj.dflt, f)
+	}
+	f.defaultValue = rt.id
 }
 
 // seedValues finds the parents that a seed row names by another field.

@@ -180,7 +180,9 @@ type call struct {
 	path       []string // what follows the version, by segment
 	session    *session
 	at         time.Time
+	cut        bool     // the connection is to be dropped without an answer
 	soapHeader *element // of a SOAP request
+	soapLogin  bool     // it is a login, whose faults are of their own kind
 	txn        *[]*dml  // what was written for a composite request that stands or falls together
 }
 
@@ -198,6 +200,21 @@ func (c *call) fail(status int, code, message string, fields ...string) {
 		e["fields"] = fields
 	}
 	c.json(status, []any{e})
+}
+
+// refuse fails a request in the shape of the API that it is of.
+func (c *call) refuse(status int, code, message string) {
+	switch {
+	case strings.HasPrefix(c.kind, "soap"):
+		c.soapFaultAs(status, code, message)
+	case strings.HasPrefix(c.kind, "bulk1"):
+		if code == "REQUEST_LIMIT_EXCEEDED" {
+			code = "ExceededQuota" // Bulk API Developer Guide, "Errors"
+		}
+		c.classic(status, c.wantsJSON(), "error", []pair{{"exceptionCode", code}, {"exceptionMessage", message}})
+	default:
+		c.fail(status, code, message)
+	}
 }
 
 func (c *call) reject(e *apiError) { c.fail(e.status, e.code, e.message, e.fields...) }
@@ -266,10 +283,21 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		s.control(c)
 		return
 	}
-	open := s.counting.begin(c.kind, counts)
-	defer func() { s.counting.end(in.n, m.n) }()
+	limits := &s.file.Limits
+	open, long := s.counting.begin(c, counts, time.Duration(limits.LongRequestSeconds*float64(time.Second)))
+	defer func() {
+		s.counting.end(c, in.n, m.n) // before the client can hear that the request is over
+		if c.cut {
+			hangUp(w)
+		}
+	}()
 	if hook := s.hook.Load(); hook != nil {
 		(*hook)(c.kind)
+	}
+	if counts && limits.ConcurrentLongRequests > 0 && long >= limits.ConcurrentLongRequests {
+		s.limitInfo(c)
+		c.refuse(http.StatusForbidden, "REQUEST_LIMIT_EXCEEDED", "ConcurrentRequests (Concurrent API Requests) Limit exceeded.")
+		return
 	}
 	fault, hit := s.faults.request(c.kind, r.Method+" "+r.URL.RequestURI(), open)
 	if hit && !s.misbehave(c, &fault) {
@@ -282,9 +310,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	done := deflate(c)
 	s.handle(c, counts)
 	done()
-	if hit && fault.CutAfter {
-		hangUp(w)
-	}
+	c.cut = hit && fault.CutAfter
 	s.log.DebugContext(r.Context(), "call", "kind", c.kind, "method", r.Method, "path", r.URL.Path, "status", m.status, "took", time.Since(c.at))
 }
 
@@ -304,7 +330,7 @@ func (s *Server) misbehave(c *call, f *Fault) bool {
 		s.ExpireSessions()
 	}
 	if f.CutBefore {
-		hangUp(c.w.(*meter).ResponseWriter)
+		c.cut = true
 		return false
 	}
 	if f.Status != 0 || f.Code != "" {
@@ -325,7 +351,7 @@ func (s *Server) misbehave(c *call, f *Fault) bool {
 		if c.kind == "token" {
 			c.json(status, map[string]string{"error": strings.ToLower(code), "error_description": message})
 		} else {
-			c.fail(status, code, message)
+			c.refuse(status, code, message)
 		}
 		return false
 	}
@@ -384,7 +410,7 @@ func (s *Server) handle(c *call, counts bool) {
 		if used > int64(s.opts.DailyAPICalls) {
 			s.daily.Add(-1)
 			s.limitInfo(c)
-			c.fail(http.StatusForbidden, "REQUEST_LIMIT_EXCEEDED", "TotalRequests Limit exceeded.")
+			c.refuse(http.StatusForbidden, "REQUEST_LIMIT_EXCEEDED", "TotalRequests Limit exceeded.")
 			return
 		}
 	}
@@ -452,6 +478,8 @@ func (s *Server) resource(c *call) {
 		s.bulk(c, rest)
 	case "tooling":
 		s.tooling(c, rest)
+	case "recent": // nobody has looked at anything
+		c.json(http.StatusOK, []any{})
 	default:
 		c.notFound()
 	}

@@ -19,10 +19,14 @@ const (
 )
 
 func (c *call) soapFault(code, message string) {
+	c.soapFaultAs(http.StatusInternalServerError, code, message)
+}
+
+func (c *call) soapFaultAs(status int, code, message string) {
 	c.w.Header().Set("Content-Type", "text/xml; charset=UTF-8")
-	c.w.WriteHeader(http.StatusInternalServerError)
+	c.w.WriteHeader(status)
 	kind := "UnexpectedErrorFault"
-	if strings.HasPrefix(code, "INVALID_LOGIN") {
+	if c.soapLogin {
 		kind = "LoginFault"
 	}
 	message = escapeXML(message)
@@ -58,6 +62,7 @@ func (s *Server) soap(c *call) {
 	}
 	op := &doc.child("Body").kids[0]
 	if op.name == "login" {
+		c.soapLogin = true
 		s.soapLogin(c, op, number)
 		return
 	}
@@ -85,6 +90,10 @@ func (s *Server) soapLogin(c *call, op *element, number float64) {
 		return
 	}
 	app := s.auth.app
+	if op.childText("username") == app.Username && op.childText("password") == app.Password && app.SecurityToken != "" {
+		c.soapFault("LOGIN_MUST_USE_SECURITY_TOKEN", "Invalid username, password, security token; or user locked out. Are you at a new location? When accessing Salesforce--either via a desktop client or the API--from outside of your company's trusted networks, you must add a security token to your password to log in.")
+		return
+	}
 	if op.childText("username") != app.Username || op.childText("password") != app.Password+app.SecurityToken {
 		c.soapFault("INVALID_LOGIN", "Invalid username, password, security token; or user locked out.")
 		return
