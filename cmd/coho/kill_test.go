@@ -57,18 +57,34 @@ func (w *world) killedAtCall(n int64) (alive bool) {
 	return err == nil
 }
 
+// keyMatch is the match of the accounts config.
+const keyMatch = `match = { field = "Warehouse_Key__c", column = "k" }`
+
 // TestKilledAtEveryCall: guarantee 1. The process is killed at the first call,
 // then, in a new world, at the second, and so on until a run lives; after each
 // kill one more run makes the org equal to the model.
 func TestKilledAtEveryCall(t *testing.T) {
-	for _, c := range []struct{ mode, api string }{{"upsert", "rest"}, {"upsert", "bulk"}, {"insert", "rest"}, {"insert", "bulk"}} {
-		t.Run(c.mode+"/"+c.api, func(t *testing.T) {
+	const bulk1 = "bulk\"\nbulk_api_version = \"1.0"
+	for name, c := range map[string]struct{ mode, api, match string }{
+		"upsert/rest":                    {"upsert", "rest", keyMatch},
+		"upsert/bulk":                    {"upsert", "bulk", keyMatch},
+		"upsert/bulk 1.0":                {"upsert", bulk1, keyMatch},
+		"insert/rest":                    {"insert", "rest", keyMatch},
+		"insert/bulk":                    {"insert", "bulk", keyMatch},
+		"insert/without a key":           {"insert", "bulk", ""},
+		"insert/without a key 1.0":       {"insert", bulk1, ""},
+		"insert/without a key automatic": {"insert", "automatic", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // most of it is waiting
 			for n := int64(1); ; n++ {
 				if n > 200 {
 					t.Fatal("the run makes more than 200 calls")
 				}
 				w := newWorld(t, emulator.Options{Seed: n})
-				w.config(strings.Replace(accounts("[syncs.accounts.write]\ningestion_api = \""+c.api+"\"\nrest_batch_size = 10\nbulk_batch_size = 25"), `mode = "upsert"`, `mode = "`+c.mode+`"`, 1))
+				w.config(strings.Replace(accounts("[syncs.accounts.write]\ningestion_api = \""+c.api+"\"\nrest_batch_size = 20\nbulk_batch_size = 25"), `mode = "upsert"
+`+keyMatch, `mode = "`+c.mode+`"
+`+c.match, 1))
 				w.sql(`CREATE TABLE accounts AS SELECT 'A' || i AS k, 'n' || i AS name, i::VARCHAR AS phone FROM range(60) t(i)`)
 				if w.killedAtCall(n) {
 					if n < 6 {
@@ -81,7 +97,18 @@ func TestKilledAtEveryCall(t *testing.T) {
 				for i := range 60 {
 					want[fmt.Sprintf("A%d", i)] = fmt.Sprintf("n%d|%d", i, i)
 				}
-				w.want(want)
+				if c.match != "" {
+					w.want(want)
+				}
+				names := map[string]bool{}
+				for _, r := range w.org.Org().Records("Account") {
+					names[field(r, "Name")+"|"+field(r, "Phone")] = true
+				}
+				for _, v := range want {
+					if !names[v] {
+						t.Errorf("killed at call %d: %s is not in the org", n, v)
+					}
+				}
 				if got := w.org.Org().Count("Account"); got != 60 {
 					t.Errorf("killed at call %d: the org has %d accounts, want 60", n, got)
 				}
@@ -112,6 +139,7 @@ func TestRandomLife(t *testing.T) {
 	}
 	for round := range rounds(2) {
 		t.Run(fmt.Sprint(round), func(t *testing.T) {
+			t.Parallel()
 			t.Logf("COHO_SEED=%d", seed+uint64(round))
 			randomLife(t, rand.New(rand.NewPCG(seed+uint64(round), 1)))
 		})

@@ -35,13 +35,31 @@ func oneLine(t *testing.T, err error, want ...string) {
 }
 
 func TestOpenRefuses(t *testing.T) {
-	for name, o := range map[string]duckdb.Options{
-		"negative threads":   {Threads: -1},
-		"comma in directory": {Dir: "/tmp/a,b"},
-		"quote in directory": {Dir: "/tmp/it's"},
-	} {
-		if _, err := duckdb.Open(o); err == nil {
-			t.Errorf("%s: taken", name)
+	if _, err := duckdb.Open(duckdb.Options{Threads: -1}); err == nil {
+		t.Error("a negative number of threads is taken")
+	}
+}
+
+// TestOddDirectories: files are found beside a config wherever it lies.
+func TestOddDirectories(t *testing.T) {
+	for _, name := range []string{"a,b", "it's", "two words", "ü"} {
+		dir := filepath.Join(t.TempDir(), name)
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "x.csv"), []byte("k,v\n1,a\n2,b\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := duckdb.Open(duckdb.Options{Dir: dir})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if _, rows := sourcetest.ReadAll(t, s, models.Model{Name: "m", SQL: "SELECT * FROM read_csv('x.csv')", PrimaryKey: []string{"k"}}); len(rows) != 2 {
+			t.Errorf("%s: %d rows", name, len(rows))
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
 		}
 	}
 }
