@@ -191,6 +191,11 @@ func (js *jobs) process(ctx context.Context, j *ingestJob) {
 			j.load.state[n] |= rowLost
 		}
 	}
+	defer func() {
+		if err := js.s.keepJob(j, false); err != nil {
+			js.s.log.ErrorContext(ctx, "a Bulk job could not be kept", "error", err)
+		}
+	}()
 	switch {
 	case j.state == stateAborted:
 	case message != "":

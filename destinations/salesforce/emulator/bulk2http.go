@@ -82,6 +82,7 @@ func (js *jobs) findIngest(id string) *ingestJob {
 	defer j.mu.Unlock()
 	if j.state == stateOpen && now.Sub(j.created) > openLife || j.terminal() && now.Sub(j.changed) > doneLife {
 		delete(js.ingest, id)
+		js.s.dropJob(id)
 		return nil
 	}
 	return j
@@ -102,6 +103,9 @@ func (s *Server) createIngest(c *call) {
 	j, e := s.newIngest(c, doc)
 	if e != nil {
 		c.reject(e)
+		return
+	}
+	if !s.jobKept(c, j, false) {
 		return
 	}
 	s.jobs.mu.Lock()
@@ -149,6 +153,9 @@ func (s *Server) createMultipart(c *call, boundary string) {
 		return
 	}
 	j.load.text, j.uploaded, j.state = content, true, stateUploaded
+	if !s.jobKept(c, j, true) {
+		return
+	}
 	info := j.info(s, false)
 	s.jobs.mu.Lock()
 	s.jobs.ingest[j.id] = j
@@ -294,7 +301,6 @@ func (s *Server) patchIngest(c *call, j *ingestJob) {
 			return
 		}
 		j.state = stateUploaded
-		s.jobs.start(j)
 	case stateAborted:
 		if j.terminal() {
 			c.reject(bulkError("INVALIDJOBSTATE", "InvalidJobState : Aborting already "+j.state+" Job not allowed"))
@@ -313,6 +319,12 @@ func (s *Server) patchIngest(c *call, j *ingestJob) {
 		return
 	}
 	j.changed = s.org.Clock()
+	if !s.jobKept(c, j, false) {
+		return
+	}
+	if want == stateUploaded {
+		s.jobs.start(j)
+	}
 	m := j.info(s, false)
 	delete(m, "lineEnding")
 	delete(m, "columnDelimiter")
@@ -329,6 +341,7 @@ func (s *Server) deleteIngest(c *call, j *ingestJob) {
 		return
 	}
 	delete(s.jobs.ingest, j.id)
+	s.dropJob(j.id)
 	c.w.WriteHeader(http.StatusNoContent)
 }
 
@@ -353,7 +366,20 @@ func (s *Server) upload(c *call, j *ingestJob) {
 		return
 	}
 	j.load.text, j.uploaded = text, true
-	c.w.WriteHeader(http.StatusCreated)
+	if s.jobKept(c, j, true) {
+		c.w.WriteHeader(http.StatusCreated)
+	}
+}
+
+// jobKept keeps a job as it is now; false when that fails and the answer is
+// given.
+func (s *Server) jobKept(c *call, j *ingestJob, withData bool) bool {
+	err := s.keepJob(j, withData)
+	if err != nil {
+		s.log.ErrorContext(c.r.Context(), "a Bulk job could not be kept", "error", err)
+		c.fail(http.StatusInternalServerError, "UNKNOWN_EXCEPTION", "An unexpected error occurred")
+	}
+	return err == nil
 }
 
 // ingestResults streams one of a job's three result files.

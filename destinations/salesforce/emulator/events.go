@@ -39,6 +39,9 @@ func (o *Org) publish(b *dml, w *rowWrite) {
 		}
 	}
 	o.events[key] = append(o.events[key], event)
+	if o.log != nil {
+		b.entries = appendNote(b.entries, entryEvent, key, event)
+	}
 	w.id = makeID(b.obj.prefix, firstSequence+n)
 	b.counts.EventsAccepted++
 }

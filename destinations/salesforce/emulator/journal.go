@@ -14,7 +14,7 @@ import (
 	"sync"
 )
 
-// journal keeps an org's records in a directory: one file of frames, each a
+// journal keeps an org's records, events and picklist changes in a directory: one file of frames, each a
 // length, a checksum and one or more entries, appended in the order in which
 // the transactions were made and forced to disk before a client hears of them.
 // The last frame may be torn by a crash: what follows the last whole frame is
@@ -38,6 +38,8 @@ const (
 	entrySchema = 0 // JSON: object -> fields
 	entryRecord = 1
 	entryPurge  = 2
+	entryEvent  = 3 // a platform event
+	entryList   = 4 // a picklist's values
 
 	flagDeleted = 1
 )
@@ -131,7 +133,7 @@ func (j *journal) rewrite(path string, o *Org) error {
 		if err := j.write(schemaOf(o)); err != nil {
 			return err
 		}
-		var buf []byte
+		buf := o.appendNotes(nil)
 		for _, obj := range o.objects {
 			for _, r := range obj.records {
 				if r == nil {
@@ -329,7 +331,7 @@ func (p *player) play(frame []byte) (int, error) {
 	n := 0
 	for len(r.b) > 0 {
 		n++
-		switch r.byte() {
+		switch kind := r.byte(); kind {
 		case entrySchema:
 			if err := p.schema(r.bytes(r.uvarint())); err != nil {
 				return 0, err
@@ -339,6 +341,10 @@ func (p *player) play(frame []byte) (int, error) {
 		case entryPurge:
 			if code, pos := r.uvarint(), r.uvarint(); code < uint64(len(p.objects)) && p.objects[code] != nil && pos < uint64(len(p.objects[code].records)) {
 				p.objects[code].records[pos] = nil
+			}
+		case entryEvent, entryList:
+			if err := p.note(kind, r); err != nil {
+				return 0, err
 			}
 		default:
 			return 0, errEntry

@@ -20,9 +20,10 @@ type Org struct {
 	byName  map[string]*object
 	byKey   map[string]*object // key prefix -> object
 	sets    []*valueSet
-	people  []string      // Ids of users, by the number records keep
-	rng     *rand.Rand    // guarded by mu
-	offset  time.Duration // of the org's clock; guarded by mu
+	changed map[string]keptList // picklists whose values were changed
+	people  []string            // Ids of users, by the number records keep
+	rng     *rand.Rand          // guarded by mu
+	offset  time.Duration       // of the org's clock; guarded by mu
 	events  map[string][]map[string]any
 	log     *journal  // nil without a directory
 	schema  time.Time // when the schema last changed; guarded by mu

@@ -67,7 +67,7 @@ func (o *Org) replaceValues(f *field, values []picklistValue, restricted bool) e
 	}
 	f.picklist.Store(newPicklist(list, restricted))
 	o.schemaChanged()
-	return nil
+	return o.keepList(f.obj.name+"."+f.name, list, restricted)
 }
 
 // metadataCalls are the calls of the metadata WSDL that are served, by name.

@@ -95,6 +95,9 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		return nil, errors.Join(err, org.log.close())
 	}
 	s.jobs = newJobs(s)
+	if err := s.loadJobs(); err != nil {
+		return nil, errors.Join(err, org.log.close())
+	}
 	if s.listener, err = net.Listen("tcp", o.Addr); err != nil {
 		return nil, errors.Join(fmt.Errorf("listen for the org: %w", err), org.log.close())
 	}

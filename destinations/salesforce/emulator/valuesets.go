@@ -79,12 +79,17 @@ func (o *Org) replaceSet(v *valueSet, values []picklistValue) error {
 	if err != nil {
 		return err
 	}
+	v.fill(list)
+	o.schemaChanged()
+	return o.keepList(setPrefix+v.name, list, false)
+}
+
+// fill gives a set and the picklists that use it their values.
+func (v *valueSet) fill(list []picklistValue) {
 	v.list = list
 	for _, f := range v.fields {
 		f.picklist.Store(newPicklist(list, f.picklist.Load().restricted))
 	}
-	o.schemaChanged()
-	return nil
 }
 
 // valueSetXML renders a global value set as readMetadata does.
