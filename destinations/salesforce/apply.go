@@ -141,9 +141,11 @@ func (r *run) pass(ctx context.Context, pass int) error {
 	}
 }
 
-// feed gives a pass's operations to a stream for each wire call.
+// feed gives a pass's operations to a stream for each wire call, or to lanes of
+// them where rows of one parent are to be kept apart.
 func (r *run) feed(ctx context.Context, ops destinations.Operations) error {
 	var streams [callCount]*stream
+	var apart [callCount]*lanes
 	defer func() {
 		for _, s := range streams {
 			if s != nil {
@@ -161,6 +163,13 @@ func (r *run) feed(ctx context.Context, ops destinations.Operations) error {
 		}
 		op := ops.Operation()
 		c := callOf(op.Kind)
+		if r.apart() {
+			if apart[c] == nil {
+				apart[c] = r.newLanes(c)
+			}
+			apart[c].add(r.t, op)
+			continue
+		}
 		if streams[c] == nil {
 			streams[c] = r.newStream(c)
 		}
@@ -170,6 +179,14 @@ func (r *run) feed(ctx context.Context, ops destinations.Operations) error {
 	}
 	if err := ops.Err(); err != nil {
 		return fmt.Errorf("read the plan: %w", err)
+	}
+	for _, l := range apart {
+		if l == nil {
+			continue
+		}
+		if err := r.feedLanes(ctx, l); err != nil {
+			return err
+		}
 	}
 	for _, s := range streams {
 		if s == nil {

@@ -125,6 +125,7 @@ func (c *checker) run(ctx context.Context) (*Target, error) {
 		}
 		t.columns = append(t.columns, col)
 	}
+	c.checkSort()
 	if c.sync.Mode == models.ModeInsert {
 		t.keyField = c.insertKey(t)
 	}
@@ -148,7 +149,6 @@ func (c *checker) checkWrite() {
 	refuse(w.CreateRecordsAs != "", "write.create_records_as is not available yet")
 	refuse(!oneOf(w.ConcurrencyMode, "", "parallel", "serial"), "write.concurrency_mode %q: must be parallel or serial", w.ConcurrencyMode)
 	refuse(w.ConcurrencyMode == "serial" && w.IngestionAPI == "bulk" && w.BulkAPIVersion != "1.0", "write.concurrency_mode \"serial\": Bulk API 2.0 has no serial mode; use bulk_api_version = \"1.0\" or ingestion_api = \"rest\"")
-	refuse(!oneOf(w.SortBatchesBy, "", "auto", "none"), "write.sort_batches_by a field is not available yet; use auto or none")
 	refuse(!oneOf(w.InvalidRelationships, "", "error"), "write.invalid_relationships %q is not available yet; use error", w.InvalidRelationships)
 	refuse(w.AllowDuplicates && w.IngestionAPI == "bulk", "write.allow_duplicates: the Bulk APIs cannot say it; use ingestion_api = \"rest\" or \"automatic\"")
 	switch rule := strings.ToUpper(w.AssignmentRule); rule {
@@ -489,6 +489,22 @@ func (c *checker) insertKey(t *Target) int {
 		c.warn("inserts go through Bulk API 1.0, the only one that says what became of them: %s", why)
 	}
 	return destinations.MatchField
+}
+
+// checkSort checks that the field by which rows are kept apart is mapped: only
+// then do they say what they hold of it.
+func (c *checker) checkSort() {
+	by := c.sync.Write.SortBatchesBy
+	if by == "" || by == "auto" || by == "none" {
+		return
+	}
+	names := make([]string, len(c.sync.Fields))
+	for i := range c.sync.Fields {
+		if names[i] = c.sync.Fields[i].Name; strings.EqualFold(names[i], by) {
+			return
+		}
+	}
+	c.problem("", "", "write.sort_batches_by %q: must be auto, none or a field that the sync maps%s", by, meant(by, names))
 }
 
 // checkRequired remarks on fields that a new record must have and the mapping

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -85,16 +86,41 @@ func (d *Destination) Open(ctx context.Context, sync *models.Sync, columns []mod
 	t.log = d.options.Logger.With("sync", sync.Name, "object", t.object.Name)
 	t.warnings = c.warnings
 	t.references = newReferences(len(t.columns))
-	t.lockField = -1
-	for i, col := range t.columns {
+	for _, col := range t.columns {
 		t.hasCreateOnly = t.hasCreateOnly || col.createOnly
-		if col.class == classReference && sync.Write.SortBatchesBy != "none" {
-			if t.lockField < 0 || (col.WriteRequiresMasterRead && !t.columns[t.lockField].WriteRequiresMasterRead) {
-				t.lockField = i
+	}
+	t.lockField = lockField(t, sync.Write.SortBatchesBy)
+	return t, nil
+}
+
+// lockField finds the column by which rows are kept apart, as sort_batches_by
+// says. auto is the reference that a row is likeliest to lock: a master, then any
+// other, save users, queues and record types, which no row locks ("Record Locking
+// Cheat Sheet").
+func lockField(t *Target, by string) int {
+	best, rank := -1, 0
+	for i, col := range t.columns {
+		switch {
+		case by == "none":
+		case by != "" && by != "auto":
+			if strings.EqualFold(col.Name, by) {
+				return i
+			}
+		case col.class == classReference:
+			weight := 1
+			if col.WriteRequiresMasterRead || col.CascadeDelete {
+				weight = 2
+			}
+			if weight > rank && !slices.ContainsFunc(col.ReferenceTo, unlocked) {
+				best, rank = i, weight
 			}
 		}
 	}
-	return t, nil
+	return best
+}
+
+func unlocked(object string) bool {
+	return slices.Contains([]string{"User", "Group", "RecordType", "Profile", "UserRole"}, object)
 }
 
 // Close closes the client.
@@ -108,11 +134,17 @@ func budget(client *api.Client, err error) error {
 		return &destinations.BudgetError{Used: b.Used, Limit: b.Limit}
 	}
 	var e *api.Error
-	if errors.As(err, &e) && e.Code == "REQUEST_LIMIT_EXCEEDED" && e.Class == api.StopRun {
+	if errors.As(err, &e) && e.Class == api.StopRun && callsUsedUp(e) {
 		u := client.Usage()
 		return &destinations.BudgetError{Used: u.Limit - max(0, u.Remaining), Limit: u.Limit}
 	}
 	return err
+}
+
+// callsUsedUp reports the refusal of a call because the day's are used up. Bulk
+// API 1.0 has one code for that and for the day's batches.
+func callsUsedUp(e *api.Error) bool {
+	return e.Code == "REQUEST_LIMIT_EXCEEDED" || e.Code == "ExceededQuota" && strings.Contains(e.Message, "TotalRequests")
 }
 
 // Target is a sync's object in an org.
@@ -133,7 +165,7 @@ type Target struct {
 	keyless bool
 
 	hasCreateOnly bool
-	lockField     int // the column by whose parent rows are sorted; -1: none
+	lockField     int // the column whose parents rows would fight over; -1: none
 	references    *references
 
 	calls *atomic.Int64 // API calls of Open and Apply

@@ -18,6 +18,19 @@
 // been carried out. An operation that is to be sent again goes into a new
 // batch.
 //
+// # Locks
+//
+// Writing a record locks the records that it refers to. Where the mapping has
+// such a field (sort_batches_by), a pass is read twice: first to deal its
+// operations, by the parent they refer to, into lanes, two bytes an operation.
+// All rows of a parent are in one lane; a lane's batches go one after the other
+// and the lanes side by side, so no two Collections calls or Bulk API 1.0
+// batches in flight want the same parent, and a parent with half the rows has a
+// lane to itself. A Bulk API 2.0 job is worked on by the org as it likes; its
+// file holds the rows of one parent together, so that few of its parts meet.
+// A row's own record is no parent in this: one that is written while its
+// children are may still meet them.
+//
 // # Collections
 //
 //	begin -> POST/PATCH/DELETE -> settle, close

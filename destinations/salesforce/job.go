@@ -1,7 +1,6 @@
 package salesforce
 
 import (
-	"bufio"
 	"fmt"
 	"hash/maphash"
 	"io"
@@ -45,9 +44,15 @@ type job struct {
 
 	t    *Target
 	file *os.File // open until discard
-	w    *bufio.Writer
 	size int64
 	line []byte
+
+	// The rows of one parent stand together in the file that is uploaded: the
+	// org works on ten thousand rows that follow each other at a time. While
+	// it is built they are in groups, which lie in the file in pieces.
+	groups []group
+	end    int64 // where the next piece goes
+	seed   maphash.Seed
 }
 
 // newJob begins a job's file.
@@ -56,27 +61,64 @@ func (r *run) newJob(c call) (*job, error) {
 	if err != nil {
 		return nil, fmt.Errorf("build a job: %w", err)
 	}
-	j := &job{c: c, t: r.t, file: f, w: bufio.NewWriterSize(f, 1<<16), maxBytes: maxJobBytes}
+	j := &job{c: c, t: r.t, file: f, maxBytes: maxJobBytes, groups: make([]group, 1), seed: maphash.MakeSeed()}
 	if r.t.bulk1() {
 		j.maxBytes = api.MaxBatchBytes
 	} else {
 		j.index = newIndex(r.t.key(c))
+		if r.t.lockField >= 0 {
+			j.groups = make([]group, 1+jobGroups)
+		}
 	}
 	j.line = r.t.appendHeader(j.line[:0], c)
-	if err := j.put(); err != nil {
+	if err := j.put(0); err != nil {
 		j.discard()
 		return nil, err
 	}
 	return j, nil
 }
 
-func (j *job) put() error {
-	n, err := j.w.Write(j.line)
-	j.size += int64(n)
+const (
+	jobGroups = 32
+	pieceSize = 64 << 10
+)
+
+// group is rows of some parents. The first holds the header.
+type group struct {
+	open   []byte // not in the file yet
+	pieces []piece
+}
+
+type piece struct{ at, size int64 }
+
+func (j *job) put(group int) error {
+	g := &j.groups[group]
+	g.open = append(g.open, j.line...)
+	j.size += int64(len(j.line))
+	if len(g.open) < pieceSize {
+		return nil
+	}
+	return j.write(g)
+}
+
+// write puts a group's open rows into the file.
+func (j *job) write(g *group) error {
+	n, err := j.file.WriteAt(g.open, j.end)
 	if err != nil {
 		return fmt.Errorf("write a job's file: %w", err)
 	}
+	g.pieces = append(g.pieces, piece{j.end, int64(n)})
+	j.end += int64(n)
+	g.open = g.open[:0]
 	return nil
+}
+
+// groupOf is the group of a row's parent.
+func (j *job) groupOf(x *row) int {
+	if len(j.groups) == 1 {
+		return 0
+	}
+	return 1 + int(maphash.String(j.seed, j.t.parentOf(x.op))%jobGroups)
 }
 
 // add writes a row's line.
@@ -102,7 +144,7 @@ func (j *job) add(x *row) (fit, error) {
 	if j.index != nil && !j.index.add(j.t.keyOf(j.c, x), uint32(j.rows)) {
 		return unfit, nil
 	}
-	if err := j.put(); err != nil {
+	if err := j.put(j.groupOf(x)); err != nil {
 		return 0, err
 	}
 	j.rows++
@@ -112,17 +154,27 @@ func (j *job) add(x *row) (fit, error) {
 
 // seal ends writing.
 func (j *job) seal() error {
-	err := j.w.Flush()
-	j.w, j.line = nil, nil
-	if err != nil {
-		return fmt.Errorf("write a job's file: %w", err)
+	for i := range j.groups {
+		if g := &j.groups[i]; len(g.open) > 0 {
+			if err := j.write(g); err != nil {
+				return err
+			}
+		}
+		j.groups[i].open = nil
 	}
+	j.line = nil
 	return nil
 }
 
-// open reads the file from its start, once for each try of the upload.
+// open reads the rows, group by group, once for each try of the upload.
 func (j *job) open() (io.ReadCloser, error) {
-	return io.NopCloser(io.NewSectionReader(j.file, 0, j.size)), nil
+	var parts []io.Reader
+	for i := range j.groups {
+		for _, p := range j.groups[i].pieces {
+			parts = append(parts, io.NewSectionReader(j.file, p.at, p.size))
+		}
+	}
+	return io.NopCloser(io.MultiReader(parts...)), nil
 }
 
 // discard removes the file. It is safe twice.

@@ -301,19 +301,14 @@ func (s *stream) discard() {
 }
 
 // sortByParent sorts rows by the parent whose lock they would fight over, in
-// the plan's order where it is the same: the first reference of the mapping, a
-// master before others.
+// the plan's order where it is the same.
 func (t *Target) sortByParent(rows []*row) {
 	if t.lockField < 0 {
 		return
 	}
-	parent := func(x *row) string {
-		for i := range x.op.Assignments {
-			if a := &x.op.Assignments[i]; a.Field == t.lockField {
-				return a.Cell.Text
-			}
-		}
-		return ""
+	parents := make(map[*row]string, len(rows))
+	for _, x := range rows {
+		parents[x] = t.parentOf(x.op)
 	}
-	slices.SortStableFunc(rows, func(a, b *row) int { return strings.Compare(parent(a), parent(b)) })
+	slices.SortStableFunc(rows, func(a, b *row) int { return strings.Compare(parents[a], parents[b]) })
 }

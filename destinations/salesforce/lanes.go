@@ -1,0 +1,249 @@
+package salesforce
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"hash/maphash"
+	"slices"
+
+	"coho/destinations"
+	"coho/destinations/salesforce/api"
+	"coho/planner"
+)
+
+// Rows that write children of one record lock that record, and two requests
+// that do so at the same time fight over it. Where coho decides what is in
+// flight together (sObject Collections, Bulk API 1.0), a pass is therefore
+// parted into lanes: all rows of one parent are in one lane, a lane's batches go
+// one after the other, and the lanes go side by side. A parent that has half
+// the rows has a lane to itself.
+
+const (
+	// lockGroups is how many groups the parents of a pass are dealt into.
+	lockGroups = 64
+
+	// laneRows is how many numbers of a lane are unpacked at once.
+	laneRows = 20_000
+)
+
+// numbers is an ascending list of operations' numbers, packed as the gaps
+// between them: about two bytes each.
+type numbers struct {
+	packed []byte
+	last   int64
+	n      int64
+}
+
+func (s *numbers) append(seq int64) {
+	s.packed = binary.AppendUvarint(s.packed, uint64(seq-s.last))
+	s.last = seq
+	s.n++
+}
+
+// lanes is the operations of one call in a pass, by the parents they lock.
+type lanes struct {
+	c      call
+	groups [2 * lockGroups]numbers // those without a parent in the upper half
+	n      int64
+	none   int64 // rows without a parent
+	seed   maphash.Seed
+}
+
+func (r *run) newLanes(c call) *lanes { return &lanes{c: c, seed: maphash.MakeSeed()} }
+
+func (l *lanes) add(t *Target, op *planner.Operation) {
+	l.n++
+	at := 0
+	if parent := t.parentOf(op); parent != "" {
+		at = int(maphash.String(l.seed, parent) % lockGroups)
+	} else {
+		at = lockGroups + int(l.none%lockGroups)
+		l.none++
+	}
+	l.groups[at].append(op.Seq)
+}
+
+// parentOf is the folded value of the field by which rows are kept apart, ""
+// where the row has none.
+func (t *Target) parentOf(op *planner.Operation) string {
+	for i := range op.Assignments {
+		if a := &op.Assignments[i]; a.Field == t.lockField && !a.Cell.Null {
+			return t.columns[t.lockField].source().fold(a.Cell.Text)
+		}
+	}
+	return ""
+}
+
+// split deals the groups to so many lanes, each to the one that has least: the
+// largest groups first, those without a parent last, to fill up.
+func (l *lanes) split(count int) [][]numbers {
+	order := make([]int, 0, len(l.groups))
+	for i := range l.groups {
+		if l.groups[i].n > 0 {
+			order = append(order, i)
+		}
+	}
+	slices.SortStableFunc(order, func(a, b int) int {
+		if a/lockGroups != b/lockGroups {
+			return a/lockGroups - b/lockGroups
+		}
+		return int(l.groups[b].n - l.groups[a].n)
+	})
+	out := make([][]numbers, count)
+	load := make([]int64, count)
+	for _, g := range order {
+		least := 0
+		for i := range load {
+			if load[i] < load[least] {
+				least = i
+			}
+		}
+		out[least] = append(out[least], l.groups[g])
+		load[least] += l.groups[g].n
+	}
+	return slices.DeleteFunc(out, func(lane []numbers) bool { return len(lane) == 0 })
+}
+
+// cursor goes through lists in one ascending order.
+type cursor struct {
+	lists []numbers
+	at    []int64 // the next of each list
+}
+
+func newCursor(lists []numbers) *cursor {
+	c := &cursor{lists: slices.Clone(lists), at: make([]int64, len(lists))}
+	for i := range c.lists {
+		c.step(i)
+	}
+	return c
+}
+
+// step unpacks a list's next number. It reports false at the list's end.
+func (c *cursor) step(i int) bool {
+	gap, size := binary.Uvarint(c.lists[i].packed)
+	if size <= 0 {
+		c.at[i] = -1
+		return false
+	}
+	c.lists[i].packed = c.lists[i].packed[size:]
+	c.at[i] += int64(gap)
+	return true
+}
+
+// take gives up to n numbers that follow.
+func (c *cursor) take(n int) planner.Seqs {
+	var out planner.Seqs
+	for ; n > 0; n-- {
+		least := -1
+		for i, at := range c.at {
+			if at >= 0 && (least < 0 || at < c.at[least]) {
+				least = i
+			}
+		}
+		if least < 0 {
+			break
+		}
+		out = out.Append(c.at[least])
+		c.step(least)
+	}
+	return out
+}
+
+// laneCount is how many lanes n rows of a call go in. More lanes end sooner and
+// leave more batches that are not full, which cost calls: each lane gets a few
+// batches.
+func (r *run) laneCount(s *stream, n int64) int {
+	most, size, batches := cap(r.slots), int64(s.size), int64(4)
+	if s.from == 1 {
+		most, size, batches = cap(r.jobs), min(s.maxRows, api.MaxBatchRows), 2
+	}
+	return int(min(int64(most), max(1, ceilDiv(n, size*batches))))
+}
+
+// apart reports whether rows of one parent are to be kept apart from others in
+// flight, as where more than one request is.
+func (r *run) apart() bool { return r.t.lockField >= 0 && cap(r.slots) > 1 }
+
+// feedLanes sends a pass's operations of one call.
+func (r *run) feedLanes(ctx context.Context, l *lanes) error {
+	s := r.newStream(l.c)
+	if s.from > 1 && l.n >= s.from {
+		s.from = 1 // it is known now that there are so many
+	} else if s.from > 1 {
+		s.from = 0
+	}
+	if l.none == l.n || s.from == 1 && !r.t.bulk1() {
+		// There is nothing to keep apart; or the org works on parts of a job
+		// side by side as it likes.
+		return r.feedLane(ctx, s, newCursor(l.groups[:]))
+	}
+	for _, lane := range l.split(r.laneCount(s, l.n)) {
+		slots := r.slots
+		if s.from == 1 {
+			slots = r.jobs
+		}
+		err := r.spawn(ctx, slots, nil, func() error {
+			s := r.newStream(l.c)
+			s.from = 0
+			if slots == r.jobs {
+				s.from = 1
+			}
+			s.rest = func(ctx context.Context, rows []*row) error {
+				_, err := r.sendRows(ctx, l.c, rows)
+				return err
+			}
+			s.job = func(ctx context.Context, j *job) error {
+				_, err := r.runJob(ctx, j)
+				return err
+			}
+			return r.feedLane(ctx, s, newCursor(lane))
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// feedLane gives a lane's operations to its stream.
+func (r *run) feedLane(ctx context.Context, s *stream, c *cursor) error {
+	defer s.discard()
+	for {
+		seqs := c.take(laneRows)
+		if len(seqs) == 0 {
+			return s.finish(ctx)
+		}
+		ops, err := r.plan.Read(seqs)
+		if err != nil {
+			return fmt.Errorf("read the plan: %w", err)
+		}
+		more, err := r.feedSome(ctx, s, ops)
+		if closed := ops.Close(); err == nil && closed != nil {
+			err = fmt.Errorf("read the plan: %w", closed)
+		}
+		if err != nil || !more {
+			return err
+		}
+	}
+}
+
+// feedSome gives operations to a stream. more is false where the run stops.
+func (r *run) feedSome(ctx context.Context, s *stream, ops destinations.Operations) (more bool, err error) {
+	for ops.Next() {
+		if ctx.Err() != nil {
+			return false, context.Cause(ctx)
+		}
+		if r.stopping() {
+			r.left.Store(true)
+			return false, nil
+		}
+		if err := s.add(ctx, ops.Operation()); err != nil {
+			return false, err
+		}
+	}
+	if err := ops.Err(); err != nil {
+		return false, fmt.Errorf("read the plan: %w", err)
+	}
+	return true, nil
+}
