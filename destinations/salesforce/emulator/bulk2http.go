@@ -524,7 +524,8 @@ func (s *Server) listJobs(c *call, at string) {
 	to := min(len(all), from+listPage)
 	out := map[string]any{"done": to == len(all), "records": append([]map[string]any{}, all[from:to]...), "nextRecordsUrl": nil}
 	if to < len(all) {
-		out["nextRecordsUrl"] = "/services/data/v" + c.version + at + "?queryLocator=" + strconv.Itoa(to)
+		q.Set("queryLocator", strconv.Itoa(to))
+		out["nextRecordsUrl"] = "/services/data/v" + c.version + at + "?" + q.Encode()
 	}
 	c.json(http.StatusOK, out)
 }
