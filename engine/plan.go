@@ -83,7 +83,7 @@ func (e *Engine) Plan(ctx context.Context, name string, o PlanOptions) (run *Run
 		snap = nothing{}
 	}
 	dir := e.planDir(name, id)
-	plan, err := e.build(ctx, snap, p, dir, o.Full, o.Progress)
+	plan, err := e.buildFor(ctx, snap, p, dir, o.Full, false, o.Progress)
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
@@ -125,8 +125,17 @@ func (e *Engine) Plan(ctx context.Context, name string, o PlanOptions) (run *Run
 	return run, nil
 }
 
-// build reads the model and writes the plan into dir.
-func (e *Engine) build(ctx context.Context, snap planner.Snapshot, p *prepared, dir string, full bool, progress *Progress) (_ *planner.Plan, err error) {
+// build reads the model and writes the plan that is to be applied into dir.
+func (e *Engine) build(ctx context.Context, snap planner.Snapshot, p *prepared, dir string, full bool, progress *Progress) (*planner.Plan, error) {
+	return e.buildFor(ctx, snap, p, dir, full, true, progress)
+}
+
+// orderFile is the planner's order log, beside a sync's store.
+const orderFile = "order"
+
+// buildFor is build, also for a plan that is only looked at: that leaves the order
+// log as it is.
+func (e *Engine) buildFor(ctx context.Context, snap planner.Snapshot, p *prepared, dir string, full, apply bool, progress *Progress) (_ *planner.Plan, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make room for the plan: %w", err)
 	}
@@ -149,7 +158,9 @@ func (e *Engine) build(ctx context.Context, snap planner.Snapshot, p *prepared, 
 	if !slices.Equal(rows.Schema().Columns(), p.schema.Columns()) {
 		return nil, fmt.Errorf("read model %s: its columns changed while the run began; run again", p.sync.Model.Name)
 	}
-	plan, err := planner.Build(ctx, e.spec(p, rows.Schema(), full), rows, snap, dir, &progress.Plan)
+	spec := e.spec(p, rows.Schema(), full)
+	spec.OrderLog, spec.OrderLogReadOnly = filepath.Join(e.syncDir(p.sync.Name), orderFile), !apply
+	plan, err := planner.Build(ctx, spec, rows, snap, dir, &progress.Plan)
 	if err != nil {
 		return nil, fmt.Errorf("plan sync %s: %w", p.sync.Name, err)
 	}

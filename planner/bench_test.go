@@ -2,6 +2,7 @@ package planner_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -61,7 +62,7 @@ func BenchmarkBuild(b *testing.B) {
 	build := func(every int) *planner.Plan {
 		s := &stream{Table: plannertest.NewTable("key", "match", "a", "b", "c"), rows: rows, every: every}
 		spec := s.Spec(models.ModeUpsert, "key", "match", "a", "b", "c")
-		spec.MatchIsKey = true
+		spec.MatchIsKey, spec.OrderLog, spec.OrderLogReadOnly = true, filepath.Join(dir, "order"), every > 0
 		plan, err := planner.Build(context.Background(), spec, s, store, filepath.Join(dir, "plan"), nil)
 		if err != nil {
 			b.Fatal(err)
@@ -70,7 +71,7 @@ func BenchmarkBuild(b *testing.B) {
 	}
 	first := build(0)
 	began := time.Now()
-	settleAll(b, store, first)
+	settleAll(b, store, first, true)
 	b.Logf("first load: %d rows settled, %.0f rows/s", rows, float64(rows)/time.Since(began).Seconds())
 	first.Remove()
 	for _, c := range []struct {
@@ -95,9 +96,43 @@ func BenchmarkBuild(b *testing.B) {
 	})
 }
 
+// BenchmarkSettle acknowledges a first load, with the match value as the key and
+// with an index of owners.
+func BenchmarkSettle(b *testing.B) {
+	rows := rowsOfBench()
+	for _, matchIsKey := range []bool{true, false} {
+		b.Run(fmt.Sprintf("rows=%d/matchIsKey=%t", rows, matchIsKey), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				b.StopTimer()
+				dir := b.TempDir()
+				store, err := snapshot.Open(filepath.Join(dir, "state"))
+				if err != nil {
+					b.Fatal(err)
+				}
+				s := &stream{Table: plannertest.NewTable("key", "match", "a", "b", "c"), rows: rows}
+				spec := s.Spec(models.ModeUpsert, "key", "match", "a", "b", "c")
+				spec.MatchIsKey = matchIsKey
+				plan, err := planner.Build(context.Background(), spec, s, store, filepath.Join(dir, "plan"), nil)
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.StartTimer()
+				settleAll(b, store, plan, matchIsKey)
+				b.StopTimer()
+				if err := errors.Join(plan.Remove(), store.Close()); err != nil {
+					b.Fatal(err)
+				}
+				b.StartTimer()
+			}
+			b.ReportMetric(float64(rows)*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
+		})
+	}
+}
+
 // settleAll acknowledges a plan in batches of ten thousand.
-func settleAll(b *testing.B, store *snapshot.Store, plan *planner.Plan) {
-	if err := store.SetIdentity(snapshot.Identity{MatchIsKey: true}); err != nil {
+func settleAll(b *testing.B, store *snapshot.Store, plan *planner.Plan, matchIsKey bool) {
+	if err := store.SetIdentity(snapshot.Identity{MatchIsKey: matchIsKey}); err != nil {
 		b.Fatal(err)
 	}
 	if err := store.SetActivePlan(snapshot.PlanRef{Dir: plan.Dir(), Fields: plan.Fields()}); err != nil {

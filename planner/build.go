@@ -32,6 +32,7 @@ type builder struct {
 	columns []int // those that are kept of each row, ascending
 	rows    *spill
 	matches *spill
+	order   *order // nil where there is none
 
 	operations, rejected, notes *logWriter
 
@@ -77,7 +78,7 @@ func Build(ctx context.Context, spec Spec, rows Rows, snap Snapshot, dir string,
 			plan = nil
 		}
 	}()
-	if err := b.open(); err != nil {
+	if err := b.open(ctx); err != nil {
 		return nil, err
 	}
 	p.phase.Store(int32(PhaseReading))
@@ -92,11 +93,16 @@ func Build(ctx context.Context, spec Spec, rows Rows, snap Snapshot, dir string,
 	if err := b.finish(ctx); err != nil {
 		return nil, err
 	}
+	if b.order != nil {
+		if err := b.order.keep(); err != nil {
+			return nil, err
+		}
+	}
 	p.phase.Store(int32(PhaseDone))
 	return openPlan(dir)
 }
 
-func (b *builder) open() (err error) {
+func (b *builder) open(ctx context.Context) (err error) {
 	s := b.spec
 	cols := b.schema.Columns()
 	b.columns = append(append(b.columns, s.KeyColumns...), s.MappedColumns...)
@@ -124,6 +130,9 @@ func (b *builder) open() (err error) {
 	}
 	b.rows = newSpill(s.SpillDir, n, 0, limit)
 	b.matches = newSpill(s.SpillDir, max(n/4, 1), 0, limit/4)
+	if b.order, err = newOrder(ctx, b, limit); err != nil {
+		return err
+	}
 	b.fields = make([]int64, len(s.Fields))
 	for i := range s.Fields {
 		b.meta.Fields = append(b.meta.Fields, s.Fields[i].Name)
@@ -147,6 +156,9 @@ func (b *builder) close() error {
 		if w != nil {
 			errs = append(errs, w.close())
 		}
+	}
+	if b.order != nil {
+		errs = append(errs, b.order.close())
 	}
 	for _, s := range []*spill{b.rows, b.matches} {
 		if s != nil {
@@ -209,6 +221,15 @@ func (b *builder) read(ctx context.Context, rows Rows) error {
 		if print.Hi|print.Lo == 0 {
 			print.Lo = 1 // zero means: a row that left the model
 		}
+		if b.order != nil {
+			same, err := b.order.row(key, print)
+			if err != nil {
+				return err
+			}
+			if same {
+				continue
+			}
+		}
 		chunk, err := b.rows.room(b.rows.partition(key.Hi), rowHeader+size)
 		if err != nil {
 			return err
@@ -234,6 +255,11 @@ func (b *builder) read(ctx context.Context, rows Rows) error {
 	}
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("plan: %w", context.Cause(ctx))
+	}
+	if b.order != nil {
+		if err := b.order.finish(); err != nil {
+			return err
+		}
 	}
 	return b.rows.seal()
 }
@@ -279,9 +305,9 @@ func (b *builder) reject(r *Rejected) error {
 // groups says how many ranges of the key hashes are joined one by one: the
 // partitions, or fewer where all rows are in memory and few.
 func (b *builder) groups() int {
-	if b.rows.spilled() || b.spec.Partitions > 0 {
+	if b.rows.spilled() || b.spec.Partitions > 0 || b.order != nil && b.order.expected != nil && b.order.expected.spilled() {
 		return len(b.rows.parts)
 	}
-	n := int(b.rows.held >> 22)
+	n := max(b.rows.held>>22, b.snap.Rows()>>16)
 	return min(1<<bits.Len(uint(n)), len(b.rows.parts))
 }

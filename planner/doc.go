@@ -10,6 +10,11 @@
 // bits of its key hash. Partitions live in memory until MemoryLimit, then on
 // disk, each a file that is only appended to.
 //
+// A row that is where the order log has it, the log of the last read beside the
+// snapshot, is not kept at all (see order). There is none where rows that nothing
+// is sent of are needed later: in a full plan, and where the match value is not the
+// key.
+//
 // Then every partition is sorted by key hash and merged with the snapshot's
 // entries of that range, two partitions side by side. A row whose fingerprint is
 // the entry's is done: nothing of it was decoded and nothing allocated. Any other
@@ -17,7 +22,7 @@
 // record. An entry without a row is a row that left the model.
 //
 // What needs to see the whole plan comes last: match values that two rows
-// share, removed records that belong to another row by now, and the order of
+// share (the row that has the record keeps it, others are rejected), removed records that belong to another row by now, and the order of
 // records that refer to each other. It works on 24 bytes an operation, spilled
 // and joined in the same way.
 //

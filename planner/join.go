@@ -9,6 +9,7 @@ import (
 	"io"
 	"math/bits"
 	"slices"
+	"sort"
 	"sync"
 	"sync/atomic"
 )
@@ -198,6 +199,16 @@ func (j *joiner) group(g, groups int, out chan<- *outChunk) error {
 	j.begin()
 	rows := j.b.rows
 	each := len(rows.parts) / groups
+	j.expected = j.expected[:0]
+	if o := j.b.order; o != nil && o.expected != nil {
+		for part := g * each; part < (g+1)*each; part++ {
+			chunks, err := o.expected.load(part, &j.load)
+			if err != nil {
+				return err
+			}
+			j.expected = sortExpected(j.expected, chunks)
+		}
+	}
 	if each == 1 && rows.spilled() && rows.bytes(g) > rows.limit/2 {
 		if err := j.split(rows, g, 1); err != nil {
 			return err
@@ -365,6 +376,11 @@ func (j *joiner) merge(chunks [][]byte, first, limit Hash) (err error) {
 	if err != nil {
 		return err
 	}
+	j.walked = sort.Search(len(j.expected), func(i int) bool { return compareHashes(j.expected[i], first) >= 0 })
+	if len(refs) == 0 && j.b.order != nil && j.b.order.skips(first, limit) &&
+		(j.walked == len(j.expected) || limit != Hash{} && compareHashes(j.expected[j.walked], limit) >= 0) {
+		return nil
+	}
 	cur, err := j.b.snap.Scan(first, limit)
 	if err != nil {
 		return fmt.Errorf("read the snapshot: %w", err)
@@ -389,9 +405,12 @@ func (j *joiner) merge(chunks [][]byte, first, limit Hash) (err error) {
 				order = 1
 			}
 		}
+		over := order >= 0 && j.passedOver()
 		if order > 0 {
-			if err := j.removed(); err != nil {
-				return err
+			if !over {
+				if err := j.removed(); err != nil {
+					return err
+				}
 			}
 			have = cur.Next()
 			continue
@@ -400,6 +419,10 @@ func (j *joiner) merge(chunks [][]byte, first, limit Hash) (err error) {
 		for end < len(refs) && compareRefs(refs[i], refs[end]) == 0 {
 			rows += refs[end].count
 			end++
+		}
+		if over { // the row that was passed over has this key too
+			rows++
+			j.chunk.rows.Unchanged--
 		}
 		rec := chunks[refs[i].chunk][refs[i].off:]
 		switch {

@@ -26,9 +26,13 @@ type joiner struct {
 	refs   []rowRef
 	counts map[Hash]uint32
 	prefix uint64
-	pairs  bool           // match values are compared
-	holds  bool           // so are those of rows of which nothing is sent
-	taken  [KindCount]int // samples of this partition
+	// expected are the keys of the partition that the order log has and whose
+	// rows were not where it has them; walked of them lie before the entry.
+	expected []Hash
+	walked   int
+	pairs    bool           // match values are compared
+	holds    bool           // so are those of rows of which nothing is sent
+	taken    [KindCount]int // samples of this partition
 
 	cur   Cursor
 	entry Entry // the current one, where merge says that there is one

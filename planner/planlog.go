@@ -85,7 +85,7 @@ func (p *Plan) Remove() error { return errors.Join(p.Close(), RemovePlan(p.dir))
 // leaves is incomplete.
 func RemovePlan(dir string) error {
 	var errs []error
-	for _, name := range []string{markerFile, markerTemp, operationsFile, rejectedFile, notesFile, levelsFile} {
+	for _, name := range []string{markerFile, markerTemp, operationsFile, rejectedFile, notesFile, levelsFile, orderFile} {
 		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}

@@ -101,6 +101,14 @@ type Spec struct {
 	// directory. Whatever is written there is removed before Build returns.
 	SpillDir string
 
+	// OrderLog is a file beside the snapshot that remembers the order of the last
+	// read, so that unchanged rows in the same order cost little more than
+	// reading them; "" for none. It is a hint: it may be missing, torn or
+	// foreign, and only makes a plan slower then. OrderLogReadOnly leaves it as
+	// it is, which is right for a plan that will not be applied.
+	OrderLog         string
+	OrderLogReadOnly bool
+
 	// Workers is how many partitions are joined side by side; 0 is 2.
 	Workers int
 }

@@ -300,6 +300,11 @@ func TestEverythingLands(t *testing.T) {
 				w.store.Close()
 			}
 		}()
+		orderLog := dir + ".order"
+		defer os.Remove(orderLog)
+		// The key may be the match value, or another: the first has the order
+		// log, the second the index of owners.
+		matchIsKey := rapid.Bool().Draw(t, "match is key")
 		mode := rapid.SampledFrom([]models.Mode{models.ModeUpsert, models.ModeUpsert, models.ModeInsert, models.ModeUpdate}).Draw(t, "mode")
 		removed := models.RemovedNothing
 		switch mode {
@@ -413,7 +418,12 @@ func TestEverythingLands(t *testing.T) {
 				add(&modelRow{key: "nomatch", match: plannertest.Null}, "2")
 				add(&modelRow{key: "bad", match: "never", cells: [3]string{plannertest.Bad}}, "2")
 			}
-			spec := table.Spec(mode, "k1,k2", "match", fieldNames...)
+			keys := "k1,k2"
+			if matchIsKey {
+				keys = "match"
+			}
+			spec := table.Spec(mode, keys, "match", fieldNames...)
+			spec.MatchIsKey, spec.OrderLog = matchIsKey, orderLog
 			spec.OnRemoved, spec.Nulls, spec.Send, spec.Partitions, spec.MemoryLimit = removed, nulls, send, partitions, memory
 			return &modelTable{table, claims()}, spec
 		}
@@ -424,6 +434,17 @@ func TestEverythingLands(t *testing.T) {
 			}
 			w.fail = rapid.SampledFrom([]int{0, 30}).Draw(t, "refusals")
 			w.crash = rapid.IntRange(0, 25).Draw(t, "crash")
+			if b, err := os.ReadFile(orderLog); err == nil && len(b) > 0 && rapid.IntRange(0, 3).Draw(t, "damage") == 0 {
+				at := rapid.IntRange(0, len(b)-1).Draw(t, "at")
+				if rapid.Bool().Draw(t, "cut") {
+					b = b[:at]
+				} else {
+					b[at] ^= 1
+				}
+				if err := os.WriteFile(orderLog, b, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
 			table, spec := makeTable(true)
 			spec.Full = mode == models.ModeUpsert && rapid.IntRange(0, 9).Draw(t, "full") == 0
 			if _, err := w.run(table, spec); errors.Is(err, errCrash) {

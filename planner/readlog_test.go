@@ -1,0 +1,140 @@
+package planner_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"coho/models"
+	"coho/planner"
+)
+
+// planned is all that a plan says, in words.
+func (b *bench) planned(lines []string) []string {
+	b.t.Helper()
+	out := b.build(lines...)
+	notes, err := b.plan.Notes()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for notes.Next() {
+		out = append(out, fmt.Sprintf("note %+v", *notes.Note()))
+	}
+	if err := notes.Err(); err != nil {
+		b.t.Fatal(err)
+	}
+	return append(out, fmt.Sprintf("%+v", b.plan.Summary().Rows))
+}
+
+// TestOrderLogChangesNothing edits a model over several runs, a part of whose rows
+// is refused, and plans each time with the order log and without it.
+func TestOrderLogChangesNothing(t *testing.T) {
+	passed := 0
+	for seed := range uint64(27) {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		log := filepath.Join(t.TempDir(), "order")
+		with, readOnly, memory := true, false, []int64{1000, 10_000, 100_000}[seed%3]
+		b := newBench(t, models.ModeUpsert, func(s *planner.Spec) {
+			s.MatchIsKey, s.MatchColumn, s.MappedColumns = true, s.KeyColumns[0], []int{0, 2, 3, 4}
+			s.OnRemoved = []models.OnRemoved{models.RemovedNothing, models.RemovedDelete, models.RemovedClearFields}[seed/3%3]
+			s.MemoryLimit, s.Partitions = memory, []int{4, 1, 16}[seed/9%3]
+			if s.OrderLog = ""; with {
+				s.OrderLog, s.OrderLogReadOnly = log, readOnly
+			}
+		})
+		row := func(key int) string {
+			return fmt.Sprintf("k%d - %d %d x", key, rng.IntN(1000), rng.IntN(1000))
+		}
+		var rows []string
+		next := 0
+		add := func(at, n int) {
+			for range n {
+				rows = slices.Insert(rows, at, row(next))
+				next++
+			}
+		}
+		add(0, 200)
+		for range 5 {
+			b.refuse = map[string]string{}
+			if rng.IntN(3) == 0 {
+				b.refuse[fmt.Sprintf("k%d", rng.IntN(next))] = "NO"
+			}
+			before, err := os.ReadFile(log)
+			if err != nil && !os.IsNotExist(err) {
+				t.Fatal(err)
+			}
+			if len(before) > 0 && rng.IntN(6) == 0 {
+				before = before[:rng.IntN(len(before))]
+				if err := os.WriteFile(log, before, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			with = false
+			want := b.planned(rows)
+			with, readOnly = true, true
+			if got := b.planned(rows); !slices.Equal(got, want) {
+				t.Fatalf("seed %d: with the order log\n%q\nwithout it\n%q", seed, got, want)
+			}
+			if after, err := os.ReadFile(log); err == nil && string(after) != string(before) {
+				t.Fatal("a plan that only looks wrote the order log")
+			}
+			readOnly = false
+			b.run(rows...)
+			passed++
+			at := rng.IntN(len(rows))
+			switch rng.IntN(9) {
+			case 0:
+				rows = slices.Delete(rows, at, min(at+1+rng.IntN(90), len(rows)))
+			case 1:
+				add(at, 1+rng.IntN(90))
+			case 2: // a row twice
+				rows = slices.Insert(rows, rng.IntN(len(rows)), rows[at])
+			case 3: // a key twice
+				var key int
+				fmt.Sscanf(rows[at], "k%d", &key)
+				rows = slices.Insert(rows, rng.IntN(len(rows)), row(key))
+			case 4: // begins elsewhere
+				rows = slices.Concat(rows[at:], rows[:at])
+			case 5, 6:
+				var key int
+				fmt.Sscanf(rows[at], "k%d", &key)
+				rows[at] = row(key)
+			case 7:
+				rows[at] = "- - x y z"
+			}
+			if len(rows) == 0 {
+				add(0, 20)
+			}
+		}
+	}
+	if passed == 0 {
+		t.Error("nothing was planned")
+	}
+}
+
+// TestOrderLogPassesRowsOver: an unchanged model in the same order spills nothing,
+// however little memory there is.
+func TestOrderLogPassesRowsOver(t *testing.T) {
+	var rows []string
+	for i := range 150 {
+		rows = append(rows, fmt.Sprintf("k%d - x y z", i))
+	}
+	log, spills := filepath.Join(t.TempDir(), "order"), filepath.Join(t.TempDir(), "absent")
+	b := newBench(t, models.ModeUpsert, func(s *planner.Spec) {
+		s.MatchIsKey, s.MatchColumn, s.MappedColumns = true, s.KeyColumns[0], []int{0, 2, 3, 4}
+		s.MemoryLimit, s.OrderLog, s.Partitions = 1, log, 2
+	})
+	b.run(rows...)
+	last := b.tweak
+	b.tweak = func(s *planner.Spec) { last(s); s.SpillDir = spills } // which cannot be written to
+	b.want(b.run(rows...))
+	if got := b.plan.Summary().Rows; got.Unchanged != 150 {
+		t.Errorf("%+v", got)
+	}
+	b.tweak = last
+	b.want(b.run(slices.Concat(rows[60:], []string{"new - x y z"}, rows[:60])...), "new upsert a=x b=y c=z")
+	b.want(b.run(rows[50:]...))
+}
