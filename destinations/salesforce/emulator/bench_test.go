@@ -2,7 +2,9 @@ package emulator_test
 
 import (
 	"fmt"
+	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -23,7 +25,15 @@ func tenFields(n, parents int) string {
 // BenchmarkBulkUpsert is the whole of a Bulk 2.0 upsert job, upload over
 // loopback included: creation of records, then the same file again as updates.
 func BenchmarkBulkUpsert(b *testing.B) {
-	for _, n := range []int{10_000, 200_000} {
+	sizes := []int{10_000, 200_000}
+	if s := os.Getenv("COHO_BENCH_ROWS"); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			b.Fatal(err)
+		}
+		sizes = []int{n}
+	}
+	for _, n := range sizes {
 		text := tenFields(n, 1000)
 		for _, what := range []string{"create", "update"} {
 			b.Run(fmt.Sprintf("%s/rows=%d", what, n), func(b *testing.B) {
@@ -45,8 +55,47 @@ func BenchmarkBulkUpsert(b *testing.B) {
 					c.run(text)
 				}
 				b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
+				b.StopTimer()
+				b.ReportMetric(float64(heap())/float64(n), "heap-B/row")
 			})
 		}
+	}
+}
+
+// heap is what is in use after a collection.
+func heap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// TestMemoryIsInProportion: what a record takes does not grow with their
+// number, and is a few hundred bytes, its upload included.
+func TestMemoryIsInProportion(t *testing.T) {
+	perRow := func(n int) uint64 {
+		text := tenFields(n, 1000)
+		before := heap()
+		s, err := emulator.Start(t.Context(), emulator.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 1000 {
+			if _, err := s.Org().Insert("Account", map[string]any{"Name": fmt.Sprint("Account ", i), "Warehouse_Key__c": fmt.Sprint("acc-", i)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		(&bench{newClient(t, s)}).run(text)
+		used := heap() - before
+		runtime.KeepAlive(text)
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		return used / uint64(n)
+	}
+	small, large := perRow(20_000), perRow(80_000)
+	if large > 1000 || large > small+small/4 {
+		t.Errorf("%d bytes a record in 20,000 and %d in 80,000", small, large)
 	}
 }
 
@@ -72,7 +121,15 @@ func benchClient(b *testing.B) (*bench, func()) {
 	}
 }
 
+// run upserts a file, in two jobs where one may not hold it.
 func (c *bench) run(text string) {
+	if len(text) > 90<<20 {
+		head := text[:strings.IndexByte(text, '\n')+1]
+		half := len(text)/2 + strings.IndexByte(text[len(text)/2:], '\n') + 1
+		c.run(text[:half])
+		c.run(head + text[half:])
+		return
+	}
 	j := c.load(`{"object":"Subscription__c","operation":"upsert","externalIdFieldName":"Warehouse_Key__c"}`, text)
 	if j.State != "JobComplete" || j.Failed != 0 {
 		c.t.Fatalf("%+v", j)
