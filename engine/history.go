@@ -357,7 +357,10 @@ func (h *History) sweep() error {
 // prune drops the oldest runs past those kept.
 func (h *History) prune() error {
 	ids, err := h.ids()
-	if err != nil || len(ids) <= h.keep {
+	if err != nil {
+		return err
+	}
+	if err := h.pruneCalls(ids[:min(len(ids), h.keep)], callRuns, allCallBytes); err != nil || len(ids) <= h.keep {
 		return err
 	}
 	for _, id := range ids[h.keep:] {

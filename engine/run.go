@@ -67,6 +67,8 @@ func (e *Engine) Run(ctx context.Context, name string, o RunOptions) (*Run, erro
 
 	// Requests in flight outlive ctx, so that a gentle stop settles them;
 	// only Abort ends them.
+	calls := &callLog{path: e.history.callsPath(id), most: callBytes}
+	ctx = context.WithValue(ctx, callLogKey{}, calls)
 	work, abort := context.WithCancelCause(context.WithoutCancel(ctx))
 	watched := make(chan struct{})
 	go func() {
@@ -82,6 +84,9 @@ func (e *Engine) Run(ctx context.Context, name string, o RunOptions) (*Run, erro
 	abort(nil)
 	<-watched
 	err = errors.Join(err, r.rec.close())
+	if missed, cerr := calls.close(); cerr != nil || missed > 0 {
+		log.WarnContext(context.WithoutCancel(ctx), "the log of API calls is not whole", "missed", missed, "error", cerr)
+	}
 
 	run.Status = statusOf(run, err)
 	if err != nil {

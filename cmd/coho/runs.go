@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"sort"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 
@@ -17,7 +18,7 @@ func (c *cli) runsCommand() *cobra.Command {
 	var max int
 	cmd := &cobra.Command{
 		Use:   "runs",
-		Short: "List runs; show one, its errors",
+		Short: "List runs; show one, its errors, its API calls",
 		Args:  usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			return c.with(func(w *wired) error {
@@ -42,7 +43,7 @@ func (c *cli) runsCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&sync, "sync", "", "runs of this sync only")
 	cmd.Flags().IntVar(&max, "max", 20, "how many, newest first; 0: all")
-	cmd.AddCommand(c.runsShowCommand(), c.runsErrorsCommand())
+	cmd.AddCommand(c.runsShowCommand(), c.runsErrorsCommand(), c.runsCallsCommand())
 	return cmd
 }
 
@@ -93,6 +94,58 @@ func (c *cli) runsErrorsCommand() *cobra.Command {
 	}
 	cmd.Flags().IntVar(&max, "max", 10, "how many rows of each code; 0: all")
 	return cmd
+}
+
+func (c *cli) runsCallsCommand() *cobra.Command {
+	var bodies bool
+	cmd := &cobra.Command{
+		Use:   "calls ID",
+		Short: "Show the API calls of a run (ID: a run's, or a sync's name for its last run)",
+		Long:  "Show the API calls of a run, in the order in which they ended: time, method, path, HTTP status, duration, bytes and rows. Logins are among them; the org does not count those. The calls of the last 50 runs are kept, 64 MB at most, and of each body its beginning, without secrets.",
+		Args:  usageArgs(cobra.ExactArgs(1)),
+		RunE: func(_ *cobra.Command, args []string) error {
+			return c.with(func(w *wired) error {
+				r, err := w.engine.History().Get(args[0])
+				if err != nil {
+					return err
+				}
+				return c.showCalls(w, r, bodies)
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&bodies, "bodies", false, "show the beginnings of the bodies too")
+	return cmd
+}
+
+// showCalls prints a run's API calls, a line each.
+func (c *cli) showCalls(w *wired, r *engine.Run, bodies bool) error {
+	if !c.json {
+		fmt.Fprintf(c.stdout, "%-12s  %-6s  %6s  %9s  %10s  %10s  %8s  %s\n", "TIME", "METHOD", "STATUS", "MS", "SENT", "RECEIVED", "ROWS", "PATH")
+	}
+	kept, err := w.engine.History().Calls(r.ID, func(call *engine.APICall) bool {
+		if !bodies {
+			call.Request, call.Answer = "", ""
+		}
+		if c.json {
+			c.printJSON(call)
+			return true
+		}
+		status := "none"
+		if call.Status != 0 {
+			status = strconv.Itoa(call.Status)
+		}
+		fmt.Fprintf(c.stdout, "%-12s  %-6s  %6s  %9.1f  %10s  %10s  %8s  %s\n", call.Time.Local().Format("15:04:05.000"), call.Method, status, call.MS, comma(call.Sent), comma(call.Received), comma(call.Rows), call.Path)
+		for _, part := range []struct{ mark, text string }{{"!", call.Error}, {">", call.Request}, {"<", call.Answer}} {
+			if part.text != "" {
+				fmt.Fprintf(c.stdout, "  %s %s\n", part.mark, strings.ReplaceAll(strings.TrimRight(part.text, "\n"), "\n", "\n    "))
+			}
+		}
+		return true
+	})
+	if err == nil && !kept && !c.json {
+		_, err = fmt.Fprintf(c.stdout, "no API calls of run %s are kept\n", r.ID)
+	}
+	return err
 }
 
 // showErrors prints a run's row errors grouped by code, each group with what

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -111,6 +112,7 @@ func (w *wired) client(name string) (*api.Client, error) {
 		Domain: s.Domain, Auth: s.Auth, ClientID: s.ClientID, ClientSecret: s.ClientSecret,
 		Username: s.Username, PrivateKeyPEM: s.PrivateKey, RefreshToken: s.RefreshToken,
 		APIVersion: s.APIVersion, DailyCalls: s.DailyAPICalls, EnforceLimits: s.EnforceAPILimits,
+		Trace: recordCall, TraceBytes: engine.CallBytes,
 		UsedToday: usage.Others, UserAgent: "coho/" + version(),
 		OnCall: func(call api.Call) {
 			if !call.Login { // the org does not count those either
@@ -121,6 +123,18 @@ func (w *wired) client(name string) (*api.Client, error) {
 			w.log.Debug("api call", "method", call.Method, "path", call.Path, "status", call.Status, "duration", call.Duration)
 		},
 	})
+}
+
+// recordCall puts a call into the log of the run that made it.
+func recordCall(ctx context.Context, call api.Call) {
+	recorded := engine.APICall{
+		Time: call.Time, Method: call.Method, Path: call.Path, Status: call.Status, MS: float64(call.Duration.Microseconds()) / 1000,
+		Sent: call.Sent, Received: call.Received, Rows: call.Rows, Login: call.Login, Request: call.Request, Answer: call.Answer,
+	}
+	if call.Err != nil {
+		recorded.Error = call.Err.Error()
+	}
+	engine.RecordCall(ctx, recorded)
 }
 
 // destinationName picks the destination a look into the org is meant for: the

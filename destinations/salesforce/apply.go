@@ -55,10 +55,7 @@ type run struct {
 // Apply sends a plan's operations that have no outcome yet. See the package
 // comment for the protocol.
 func (t *Target) Apply(ctx context.Context, a destinations.Application) error {
-	parallel := t.sync.Write.Parallelism
-	if parallel <= 0 {
-		parallel = defaultParallelism
-	}
+	parallel := parallelism(&t.sync.Write)
 	jobs, calls := min(parallel, maxJobs), parallel
 	if t.serial() {
 		calls = 1

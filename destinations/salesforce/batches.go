@@ -30,7 +30,8 @@ type batchJob struct {
 	mu     sync.Mutex
 	states map[string]api.BatchInfo // guarded by mu; as last heard
 	news   chan struct{}            // guarded by mu; closed when states is replaced
-	pause  time.Duration            // before the next poll; the poller's
+	pause  time.Duration            // guarded by mu: before the next poll
+	rows   int64                    // guarded by mu: of batches that have not ended
 }
 
 // jobKind is what batches must share to be in one job.
@@ -136,7 +137,9 @@ func (r *run) runBatch(ctx context.Context, j *job) (all bool, err error) {
 		k, info, batch, err := r.addBatch(ctx, j, digest)
 		if err == nil && k != nil {
 			j.attempts++
-			if info, err = k.wait(ctx, info.ID); err != nil {
+			info, err = k.wait(ctx, info.ID)
+			k.await(-j.rows)
+			if err != nil {
 				return false, fmt.Errorf("wait for batch %s: %w", batch.Handle, err)
 			}
 			return r.finishBatch(ctx, j, batch, k.id, info)
@@ -195,6 +198,7 @@ func (r *run) addBatch(ctx context.Context, j *job, digest string) (k *batchJob,
 		}
 	}
 	k.count++
+	k.await(j.rows)
 	batch.Handle = k.id + "/" + info.ID
 	if err := r.update(ctx, batch); err != nil {
 		r.retire(kind, k)
@@ -327,10 +331,13 @@ func (k *batchJob) poll(ctx context.Context, seen chan struct{}) error {
 	if longest <= 0 {
 		longest = batchPollCap
 	}
-	k.pause = min(max(k.pause, first), max(first, longest))
+	k.mu.Lock()
+	k.pause = min(max(k.pause, first, api.Least(k.rows)), max(first, longest))
+	pause := k.pause
+	k.mu.Unlock()
 	begin := time.Now()
 	for {
-		if !sleep(ctx, k.pause) {
+		if !sleep(ctx, pause) {
 			return context.Cause(ctx)
 		}
 		list, err := k.r.t.client.Batches(ctx, k.id)
@@ -338,12 +345,19 @@ func (k *batchJob) poll(ctx context.Context, seen chan struct{}) error {
 			if ctx.Err() != nil || !passing(err) || time.Since(begin) > batchPatience {
 				return err
 			}
-			k.pause = min(longest, k.pause*2)
+			pause = min(longest, pause*2)
 			continue
 		}
 		k.publish(list)
 		return nil
 	}
+}
+
+// await counts rows that the org is to work on, or has.
+func (k *batchJob) await(rows int64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.rows += rows
 }
 
 // publish replaces the states and wakes those who wait.

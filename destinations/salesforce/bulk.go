@@ -71,7 +71,7 @@ func (r *run) submit(ctx context.Context, j *job) (api.JobInfo, destinations.Bat
 	if info, err = t.client.CloseJob(ctx, info.ID); err != nil {
 		return info, batch, fmt.Errorf("close bulk job %s: %w", batch.Handle, err)
 	}
-	info, err = r.wait(ctx, batch.Handle)
+	info, err = r.wait(ctx, batch.Handle, j.rows)
 	if err != nil {
 		// The org is at work on it: nothing may be sent again before it is
 		// known what became of it.
@@ -81,8 +81,10 @@ func (r *run) submit(ctx context.Context, j *job) (api.JobInfo, destinations.Bat
 }
 
 // wait polls a job until it has ended.
-func (r *run) wait(ctx context.Context, id string) (api.JobInfo, error) {
-	return r.t.client.WaitJob(ctx, id, r.t.options.Poll)
+func (r *run) wait(ctx context.Context, id string, rows int64) (api.JobInfo, error) {
+	poll := r.t.options.Poll
+	poll.Rows = rows
+	return r.t.client.WaitJob(ctx, id, poll)
 }
 
 // journalError is a failure after which a batch must stay open.

@@ -215,7 +215,11 @@ func (t *Target) Warnings() []string { return t.warnings }
 
 // Estimate says what applying a plan would cost.
 func (t *Target) Estimate(s planner.Summary) destinations.Estimate {
-	return estimate(t.route(), &t.sync.Write, s)
+	r := t.route()
+	r.lanes = t.lockField >= 0 && !t.serial() && parallelism(&t.sync.Write) > 1 && s.Fields[t.columns[t.lockField].Name] > 0
+	e := estimate(r, &t.sync.Write, s)
+	e.APICalls += t.lookUpCalls(r, s)
+	return e
 }
 
 // Usage counts the calls that Open and Apply made for this target and the jobs

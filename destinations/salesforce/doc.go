@@ -31,6 +31,16 @@
 // A row's own record is no parent in this: one that is written while its
 // children are may still meet them.
 //
+// # What it costs
+//
+// Estimate counts the calls that Apply makes where nothing goes wrong: those of
+// the API that is chosen, and the queries for records that no run wrote before.
+// So that polls can be foreseen, the first comes when a job's rows could be done
+// at the earliest (10 microseconds a row, and not before Options.Poll.Start) and
+// the next ones at the pace that the job shows; one is counted. An org that is
+// slower than that costs more polls, and a mapping whose references are found by
+// query costs those queries, which are not counted.
+//
 // # Collections
 //
 //	begin -> POST/PATCH/DELETE -> settle, close

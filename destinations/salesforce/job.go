@@ -174,8 +174,20 @@ func (j *job) open() (io.ReadCloser, error) {
 			parts = append(parts, io.NewSectionReader(j.file, p.at, p.size))
 		}
 	}
-	return io.NopCloser(io.MultiReader(parts...)), nil
+	return jobReader{io.MultiReader(parts...), j.rows}, nil
 }
+
+// jobReader reads a job's file. The file stays open until discard.
+type jobReader struct {
+	io.Reader
+	rows int64
+}
+
+// Rows is how many rows the file holds, for the log of calls.
+func (r jobReader) Rows() int64 { return r.rows }
+
+// Close implements io.Closer.
+func (r jobReader) Close() error { return nil }
 
 // discard removes the file. It is safe twice.
 func (j *job) discard() {

@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"coho/destinations"
-	"coho/destinations/salesforce/api"
 	"coho/planner"
 )
 
@@ -150,14 +149,16 @@ func (c *cursor) take(n int) planner.Seqs {
 	return out
 }
 
-// laneCount is how many lanes n rows of a call go in. More lanes end sooner and
-// leave more batches that are not full, which cost calls: each lane gets a few
-// batches.
-func (r *run) laneCount(s *stream, n int64) int {
-	most, size, batches := cap(r.slots), int64(s.size), int64(4)
-	if s.from == 1 {
-		most, size, batches = cap(r.jobs), min(s.maxRows, api.MaxBatchRows), 2
-	}
+// How many batches a lane gets at least.
+const (
+	laneCalls   = 4 // of Collections
+	laneBatches = 2 // of Bulk API 1.0
+)
+
+// laneCount is in how many lanes n rows of a call go, side by side: at most so
+// many, and each with at least so many batches of size rows. More lanes end
+// sooner and leave more batches that are not full, which cost calls.
+func laneCount(most int, n, size, batches int64) int {
 	return int(min(int64(most), max(1, ceilDiv(n, size*batches))))
 }
 
@@ -178,7 +179,11 @@ func (r *run) feedLanes(ctx context.Context, l *lanes) error {
 		// side by side as it likes.
 		return r.feedLane(ctx, s, newCursor(l.groups[:]))
 	}
-	for _, lane := range l.split(r.laneCount(s, l.n)) {
+	count := laneCount(cap(r.slots), l.n, int64(s.size), laneCalls)
+	if s.from == 1 {
+		count = laneCount(cap(r.jobs), l.n, s.maxRows, laneBatches)
+	}
+	for _, lane := range l.split(count) {
 		slots := r.slots
 		if s.from == 1 {
 			slots = r.jobs

@@ -171,7 +171,7 @@ func (r *run) recoverJob(ctx context.Context, b destinations.Batch, pending *pla
 		return r.giveUp(ctx, b, pending) // expired, results and all
 	}
 	if !info.Terminal() {
-		ended, err := r.wait(ctx, b.Handle)
+		ended, err := r.wait(ctx, b.Handle, 0)
 		if err != nil {
 			return fmt.Errorf("wait for bulk job %s: %w", b.Handle, err)
 		}

@@ -61,6 +61,12 @@ type Config struct {
 	// OnCall is called after each HTTP exchange, logins included, from the
 	// goroutine that made it. It may be nil.
 	OnCall func(Call)
+
+	// Trace is called as OnCall is, with the context of the call and, where
+	// TraceBytes is positive, with up to so many bytes of the beginnings of
+	// the bodies, secrets and tokens taken out. It may be nil.
+	Trace      func(context.Context, Call)
+	TraceBytes int
 }
 
 // Call is one HTTP exchange.
@@ -72,6 +78,11 @@ type Call struct {
 	Sent, Received int64 // bytes of the bodies as they travelled
 	Login          bool  // a login, which does not count against the API limit
 	Err            error
+
+	// For Trace only. Rows is the records that the call carried, either way,
+	// as far as that is known to the client; Request of a GET is its query.
+	Rows            int64
+	Request, Answer string
 }
 
 const (

@@ -114,6 +114,7 @@ func (c *Client) save(ctx context.Context, r *call, records [][]byte, o Collecti
 
 // saved sends a Collections write of n records and reads its results.
 func (c *Client) saved(ctx context.Context, r *call, n int) ([]SaveResult, error) {
+	r.rows = int64(n)
 	a, err := c.do(ctx, r)
 	if err != nil {
 		// The org refuses a call whole for one record that it cannot read.

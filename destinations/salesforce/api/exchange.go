@@ -41,6 +41,7 @@ type call struct {
 	accept      string
 	header      http.Header // further headers, may be nil
 
+	rows int64 // records in body, for Config.Trace
 	body []byte
 	// open gives a body to stream instead, afresh each time the request is
 	// sent.
@@ -161,6 +162,10 @@ func (c *Client) exchange(ctx context.Context, s *session, r *call) (_ *answer, 
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	x := &exchange{client: c, call: r, start: start, patience: patience, ctx: ctx, cancel: cancel}
+	if n := c.cfg.TraceBytes; n > 0 && c.cfg.Trace != nil && !r.login {
+		x.asked, x.answer = &head{most: n}, &head{most: n}
+		x.asked.add(r.body)
+	}
 	x.timer = time.AfterFunc(patience, func() { cancel(errSilent) })
 	defer func() {
 		if err != nil {
@@ -211,6 +216,7 @@ func (c *Client) exchange(ctx context.Context, s *session, r *call) (_ *answer, 
 		return &answer{status: resp.StatusCode, header: resp.Header, stream: x}, nil
 	}
 	text, err := readAll(body, resp.ContentLength)
+	x.answer.add(text)
 	if good {
 		if err != nil {
 			return nil, c.brokenAnswer(ctx, r, x.status, err)
@@ -255,6 +261,9 @@ type exchange struct {
 	received atomic.Int64
 	once     sync.Once
 	readErr  error
+
+	rows          atomic.Int64 // records streamed
+	asked, answer *head        // nil where nobody traces
 }
 
 // request builds the HTTP request. upload is set for a streamed body.
@@ -277,6 +286,12 @@ func (x *exchange) request(ctx context.Context, s *session) (req *http.Request, 
 		source, err := r.open()
 		if err != nil {
 			return nil, nil, &Error{Op: r.op, Class: StopRun, Message: "the data to send could not be opened", Err: err}
+		}
+		if n, ok := source.(rowCounter); ok {
+			x.rows.Store(n.Rows())
+		}
+		if x.asked != nil {
+			source = heard{source, x.asked}
 		}
 		upload = newUpload(source, func(n int) {
 			x.sent.Add(int64(n))
@@ -341,6 +356,7 @@ func (x *exchange) Read(p []byte) (int, error) {
 	x.timer.Reset(x.patience)
 	n, err := x.body.Read(p)
 	x.timer.Stop()
+	x.answer.add(p[:n])
 	if err != nil && err != io.EOF {
 		if cause := context.Cause(x.ctx); cause != nil {
 			err = cause
@@ -377,11 +393,15 @@ func (x *exchange) finish(err error) {
 		} else if n, ok := x.ctx.Value(counterKey{}).(*atomic.Int64); ok && !r.login {
 			n.Add(1)
 		}
+		made := Call{
+			Time: x.start, Method: r.method, Path: r.path, Status: x.status, Duration: time.Since(x.start),
+			Sent: x.sent.Load(), Received: x.received.Load(), Login: r.login, Err: err,
+		}
 		if report := x.client.cfg.OnCall; report != nil {
-			report(Call{
-				Time: x.start, Method: r.method, Path: r.path, Status: x.status, Duration: time.Since(x.start),
-				Sent: x.sent.Load(), Received: x.received.Load(), Login: r.login, Err: err,
-			})
+			report(made)
+		}
+		if report := x.client.cfg.Trace; report != nil {
+			report(x.ctx, x.trace(made))
 		}
 	})
 }

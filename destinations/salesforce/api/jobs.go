@@ -86,6 +86,11 @@ func (j JobInfo) Failure() (code, message string) {
 type Poll struct {
 	Start time.Duration // the first pause
 	Cap   time.Duration // the longest pause
+	// Rows is how many rows the job has, where that is known. The first poll
+	// then comes when they could be done at the earliest, and each further
+	// one when they will be at the pace so far, so that the number of polls
+	// hardly depends on theirs.
+	Rows int64
 	// OnPoll, where set, sees each state that was read.
 	OnPoll func(JobInfo)
 }
@@ -98,7 +103,12 @@ const (
 	// pollPatience is how long polls may go on failing for passing reasons
 	// before the job is given up; the job itself runs on.
 	pollPatience = 15 * time.Minute
+	// quickest is the least time that an org takes for a row.
+	quickest = 10 * time.Microsecond
 )
+
+// Least is how soon so many rows could be done.
+func Least(rows int64) time.Duration { return time.Duration(rows) * quickest }
 
 // wireJob is a job as it travels.
 type wireJob struct {
@@ -255,7 +265,11 @@ func (c *Client) waitJob(ctx context.Context, path, id string, poll Poll) (JobIn
 	}
 	pause = max(pause, pollFloor)
 	longest = max(longest, pause)
-	good := time.Now()
+	begun := time.Now()
+	good := begun
+	if poll.Rows > 0 && !sleep(ctx, min(longest, max(pause, Least(poll.Rows)))) {
+		return JobInfo{}, &Error{Op: "wait for job " + id, Class: Wait, Message: "stopped", Err: context.Cause(ctx)}
+	}
 	for {
 		job, err := c.readJob(ctx, path, id)
 		switch {
@@ -266,6 +280,10 @@ func (c *Client) waitJob(ctx context.Context, path, id string, poll Poll) (JobIn
 			}
 			if job.Terminal() {
 				return job, nil
+			}
+			if done := job.RecordsProcessed; done > 0 && done < poll.Rows {
+				left := time.Duration(float64(time.Since(begun)) * float64(poll.Rows-done) / float64(done))
+				pause = min(longest, max(pause, left+left/16))
 			}
 		case ctx.Err() != nil:
 			return JobInfo{}, err

@@ -161,6 +161,9 @@ func (r *CSVResults) Close() error {
 	if r.page == nil {
 		return nil
 	}
+	if x, ok := r.page.(*exchange); ok {
+		x.rows.Store(r.rows)
+	}
 	err := r.page.Close()
 	r.page = nil
 	return err
