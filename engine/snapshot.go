@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"coho/planner/snapshot"
 )
@@ -80,6 +81,10 @@ func (e *Engine) ResetSnapshot(name string) error {
 	return e.held(name, "coho snapshot reset", func() error {
 		err := e.open(name, func(s *snapshot.Store) error {
 			if err := s.Reset(); err != nil {
+				return fmt.Errorf("reset the snapshot of sync %s: %w", name, err)
+			}
+			// Without the rows that it is about it would only be passed over.
+			if err := ignoreMissing(os.Remove(filepath.Join(e.syncDir(name), orderFile))); err != nil {
 				return fmt.Errorf("reset the snapshot of sync %s: %w", name, err)
 			}
 			return nil
