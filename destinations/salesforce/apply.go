@@ -32,7 +32,7 @@ type run struct {
 	journal destinations.Journal
 	stop    <-chan struct{}
 	route   route
-	limiter *limiter
+	limiter *limiter      // this run's Collections calls in flight: its bound, which stays
 	slots   chan struct{} // one for each worker of Collections batches
 	jobs    chan struct{} // one for each job in flight
 	workers sync.WaitGroup
@@ -71,6 +71,7 @@ func (t *Target) Apply(ctx context.Context, a destinations.Application) error {
 		jobs:    make(chan struct{}, jobs),
 		halt:    make(chan struct{}),
 	}
+	defer t.limiter.join(calls)()
 	return budget(t.client, r.apply(api.CountCalls(ctx, t.calls)))
 }
 
@@ -346,6 +347,25 @@ type settled struct {
 func (s *settled) add(op *planner.Operation, o destinations.Outcome) {
 	s.ops = append(s.ops, op)
 	s.outcomes = append(s.outcomes, o)
+}
+
+// enter waits for a place for a Collections call: one of the run's, and one of
+// those that the org takes at present from all runs.
+func (r *run) enter(ctx context.Context) error {
+	if err := r.limiter.acquire(ctx); err != nil {
+		return err
+	}
+	if err := r.t.limiter.acquire(ctx); err != nil {
+		r.limiter.release(false)
+		return err
+	}
+	return nil
+}
+
+// leave gives the place back and says whether the org was crowded.
+func (r *run) leave(crowded bool) {
+	r.t.limiter.release(crowded)
+	r.limiter.release(false)
 }
 
 // crowded reports whether an error shows that the org has too much to do at

@@ -38,6 +38,7 @@ type Options struct {
 type Destination struct {
 	client  *api.Client
 	options Options
+	limiter *limiter // shared by all runs
 }
 
 var _ destinations.Destination = (*Destination)(nil)
@@ -55,7 +56,7 @@ func New(client *api.Client, o Options) *Destination {
 	if o.RetryPause <= 0 {
 		o.RetryPause = time.Second
 	}
-	return &Destination{client: client, options: o}
+	return &Destination{client: client, options: o, limiter: newLimiter(0)}
 }
 
 // Org returns the org's Id, in 18 characters.
@@ -82,7 +83,7 @@ func (d *Destination) Open(ctx context.Context, sync *models.Sync, columns []mod
 		return nil, c.problems
 	}
 	t.calls = calls
-	t.options = d.options
+	t.options, t.limiter = d.options, d.limiter
 	t.log = d.options.Logger.With("sync", sync.Name, "object", t.object.Name)
 	t.warnings = c.warnings
 	t.references = newReferences(len(t.columns))
@@ -151,6 +152,7 @@ func callsUsedUp(e *api.Error) bool {
 type Target struct {
 	client   *api.Client
 	options  Options
+	limiter  *limiter // the org's
 	log      *slog.Logger
 	sync     *models.Sync
 	object   *api.Object

@@ -41,6 +41,14 @@
 // slower than that costs more polls, and a mapping whose references are found by
 // query costs those queries, which are not counted.
 //
+// # How much at once
+//
+// A run has parallelism Collections calls or batches in flight at most. Beside
+// that, all runs on a destination share one bound on Collections calls, which
+// rises while answers are clean, is halved where the org shows that it is
+// crowded, and is remembered from run to run of a process. Bulk API batches, which
+// the org queues by itself, are not under it.
+//
 // # Collections
 //
 //	begin -> POST/PATCH/DELETE -> settle, close

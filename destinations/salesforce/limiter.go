@@ -3,6 +3,7 @@ package salesforce
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 )
@@ -12,7 +13,8 @@ import (
 // (row locks, Apex limits, concurrency limits, 503). It never passes max.
 type limiter struct {
 	mu      sync.Mutex
-	max     float64
+	max     float64         // guarded by mu
+	members []int           // guarded by mu: what each run that shares it may have in flight
 	limit   float64         // guarded by mu; between 1 and max
 	busy    int             // guarded by mu
 	waiting []chan struct{} // guarded by mu; first come, first served
@@ -20,6 +22,34 @@ type limiter struct {
 
 func newLimiter(limit int) *limiter {
 	return &limiter{max: float64(limit), limit: float64(limit)}
+}
+
+// join makes a run, which may have so many requests in flight, share the
+// limiter: all of them together have as many as the widest one may. What was
+// learned of the org outlives a run. The run calls leave at its end.
+func (l *limiter) join(parallel int) (leave func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	width, full := float64(parallel), l.limit >= l.max
+	if len(l.members) == 0 || width > l.max {
+		l.max = width
+		l.limit = min(l.limit, width)
+		if full {
+			l.limit = width
+		}
+		l.admit()
+	}
+	l.members = append(l.members, parallel)
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		at := slices.Index(l.members, parallel)
+		l.members = slices.Delete(l.members, at, at+1)
+		if len(l.members) > 0 {
+			l.max = float64(slices.Max(l.members))
+			l.limit = min(l.limit, l.max)
+		}
+	}
 }
 
 // acquire waits for a place.

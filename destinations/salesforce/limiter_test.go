@@ -3,9 +3,19 @@ package salesforce
 import (
 	"context"
 	"errors"
+	"net/http"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"coho/destinations"
+	"coho/destinations/salesforce/api"
+	"coho/destinations/salesforce/emulator"
+	"coho/models"
+	"coho/planner"
 )
 
 func TestLimiterAdapts(t *testing.T) {
@@ -99,4 +109,79 @@ func TestSleepEnds(t *testing.T) {
 	if !sleep(t.Context(), time.Nanosecond, nil, nil) {
 		t.Fatal("did not sleep")
 	}
+}
+
+// What one run learns of an org holds for all, and they share what it takes.
+func TestLimiterIsShared(t *testing.T) {
+	l := newLimiter(0)
+	narrow := l.join(2)
+	wide := l.join(8)
+	if l.limit != 8 || l.max != 8 {
+		t.Fatalf("limit %v of %v", l.limit, l.max)
+	}
+	for range 8 {
+		if err := l.acquire(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.release(true)
+	if l.limit != 4 {
+		t.Fatalf("limit %v after a lock", l.limit)
+	}
+	for range 7 {
+		l.release(true)
+	}
+	if l.busy != 0 || l.limit != 1 {
+		t.Fatalf("%d busy, limit %v", l.busy, l.limit)
+	}
+	wide()
+	narrow()
+	again := l.join(16)
+	if l.limit != 1 || l.max != 16 {
+		t.Fatalf("the next run begins with limit %v of %v", l.limit, l.max)
+	}
+	again()
+}
+
+// Two runs on one org have together no more in flight than the wider may.
+func TestRunsShareAnOrgsParallelism(t *testing.T) {
+	w := newWorld(t, emulator.Options{})
+	flight := &inFlight{next: http.DefaultTransport.(*http.Transport).Clone()}
+	defer flight.next.CloseIdleConnections()
+	w.dest = w.connect(api.Config{Transport: flight})
+	w.org.AddFault(emulator.Fault{Match: "collections", Delay: 3 * time.Millisecond, Times: -1})
+	all := many(planner.Upsert, 600)
+	var g errgroup.Group
+	for i, parallel := range []int{3, 4} {
+		s := accountSync(models.ModeUpsert, "rest")
+		s.Write.RESTBatchSize, s.Write.Parallelism = 10, parallel
+		target, l := w.open(s), w.ledger(all[300*i:300*i+300])
+		w.org.OnCall(nil) // which sees the batches of one ledger only
+		g.Go(func() error {
+			return target.Apply(t.Context(), destinations.Application{Plan: l, Journal: l})
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	w.once(600)
+	if most := flight.most.Load(); most > 4 || most < 2 {
+		t.Fatalf("%d calls were in flight at most", most)
+	}
+}
+
+// inFlight counts writes in flight.
+type inFlight struct {
+	next      *http.Transport
+	now, most atomic.Int64
+}
+
+func (f *inFlight) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Method == http.MethodPatch {
+		n := f.now.Add(1)
+		defer f.now.Add(-1)
+		for m := f.most.Load(); n > m && !f.most.CompareAndSwap(m, n); m = f.most.Load() {
+		}
+	}
+	return f.next.RoundTrip(r)
 }

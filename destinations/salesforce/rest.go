@@ -55,12 +55,12 @@ func (r *run) sendParcel(ctx context.Context, c call, p parcel) (again []parcel,
 		return nil, false, err
 	}
 	bodies, again := r.bodies(c, &ready)
-	if err := r.limiter.acquire(ctx); err != nil {
+	if err := r.enter(ctx); err != nil {
 		return nil, false, err
 	}
 	batch, err := r.begin(ctx, destinations.Batch{API: apiREST, Step: c.String(), Seqs: seqsOf(ready, done)})
 	if err != nil {
-		r.limiter.release(false)
+		r.leave(false)
 		return nil, false, err
 	}
 	var results []api.SaveResult
@@ -168,7 +168,7 @@ func (r *run) answered(ctx context.Context, c call, batch destinations.Batch, ro
 			stop = stopError(o)
 		}
 	}
-	r.limiter.release(busy)
+	r.leave(busy)
 	again = merge(again)
 	again = append(again, r.split(retry)...)
 	if err := r.settle(ctx, batch.Number, s.ops, s.outcomes, len(complete) == 0); err != nil {
@@ -253,7 +253,7 @@ func (r *run) sendComplete(ctx context.Context, c call, batch destinations.Batch
 func (r *run) refused(ctx context.Context, c call, batch destinations.Batch, p parcel, s *settled, failure error) (again []parcel, err error) {
 	var e *api.Error
 	isAPI := errors.As(failure, &e)
-	r.limiter.release(isAPI && crowded(e.Class))
+	r.leave(isAPI && crowded(e.Class))
 	var used *api.BudgetError
 	if errors.As(failure, &used) {
 		return nil, errors.Join(failure, r.settle(ctx, batch.Number, s.ops, s.outcomes, true))
