@@ -44,7 +44,6 @@ type joiner struct {
 	result []models.Cell
 	op     Operation
 	keyBuf []byte
-	framed []byte
 	body   []byte
 }
 

@@ -48,9 +48,8 @@ type order struct {
 	b    *builder
 	rows int // of a block
 
-	out     *os.File // nil until a block is full
-	block   []byte
-	written int64
+	out   *os.File // nil until a block is full
+	block []byte
 
 	in      *os.File // nil where there is no log, or no more to read of it
 	buf     []byte
