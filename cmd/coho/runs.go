@@ -209,6 +209,16 @@ func explain(code string) string {
 		return "The match column is null, so the row's record cannot be found; leave such rows out, or fill the column."
 	case "INVALID_VALUE":
 		return "The field cannot take the value; change the query or map the field through an expression."
+	case "NOT_FOUND":
+		return "No record of the org has the row's match value; create the record, use mode upsert, or leave the row out of the model's query."
+	case "MULTIPLE_MATCHES":
+		return "Several records of the org have the value, so none was chosen; merge them, or match on a unique field."
+	case "REFERENCE_NOT_FOUND":
+		return "The record that a lookup names is not in the org; sync the parents first, or correct the value."
+	case "RETRY_LATER":
+		return "The org refused the row before and retry_rejected passes it over for now; correct the row or the mapping, or run with --full."
+	case "NOT_SENDABLE_IN_CSV":
+		return "Bulk API's CSV cannot carry the value (the text #N/A, a carriage return, an oversized cell) and nothing would find the record again elsewhere; map the primary key to a field of the object."
 	case "EXPRESSION_FAILED":
 		return "The mapping's expression failed on this row; make it deal with such values."
 	}

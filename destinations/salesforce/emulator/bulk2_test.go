@@ -241,3 +241,21 @@ func TestBulkHeldAbortedAndFailed(t *testing.T) {
 		t.Fatalf("%+v", n)
 	}
 }
+
+// TestBulkCellAndHeaderCaps: a cell of more than 131,072 characters is its row's
+// error, a header line of more than 32,000 the job's.
+func TestBulkCellAndHeaderCaps(t *testing.T) {
+	c := start(t, emulator.Options{})
+	job := `{"object":"Account","operation":"insert"}`
+	j := c.load(job, "Name,Description\nfits,"+strings.Repeat("d", 32_000)+"\nlarge,"+strings.Repeat("d", 131_073)+"\n")
+	if j.State != "JobComplete" || j.Processed != 2 || j.Failed != 1 {
+		t.Errorf("a large cell: %+v", j)
+	}
+	if failed := c.rows(j.ID, "failedResults"); len(failed) != 1 || !strings.HasPrefix(failed[0]["sf__Error"], "STRING_TOO_LONG:") {
+		t.Errorf("a large cell: %.200v", failed)
+	}
+	j = c.load(job, "Name,"+strings.Repeat("x", 32_000)+"\na,b\n")
+	if j.State != "Failed" || j.Processed != 0 || !strings.HasPrefix(j.Message, "InvalidBatch : Header") {
+		t.Errorf("a long header: %+v", j)
+	}
+}
