@@ -87,7 +87,11 @@ func TestEstimateIsWhatARunCosts(t *testing.T) {
 				l.done()
 				l.want(destinations.Failed, 0)
 				used := int64(w.org.Counters().APICalls)
-				if off := max(said-used, used-said); off*10 > used {
+				// A machine busy with other tests makes the org slower than any
+				// estimate supposes: polls past the first of a job are let off.
+				late := max(0, int64(w.org.Counters().Polls)-max(e.BulkJobs, 1))
+				near := func(used int64) bool { return max(said-used, used-said)*10 <= used }
+				if !near(used) && !near(used-late) {
 					t.Errorf("%d calls were estimated and %d used: %v (%s)", said, used, w.org.Counters().Calls, e.Choice)
 				}
 				if e.BulkJobs != target.Usage().BulkJobs {
