@@ -147,9 +147,9 @@ func TestRandomLife(t *testing.T) {
 }
 
 func randomLife(t *testing.T, rng *rand.Rand) {
-	api := []string{"rest", "bulk", "automatic"}[rng.IntN(3)]
+	api, version := []string{"rest", "bulk", "automatic"}[rng.IntN(3)], []string{"2.0", "1.0"}[rng.IntN(2)]
 	w := newWorld(t, emulator.Options{Seed: rng.Int64()})
-	w.config(accounts(fmt.Sprintf("on_removed = \"delete\"\n[syncs.accounts.write]\ningestion_api = %q\nrest_batch_size = %d\nbulk_batch_size = %d\nparallelism = %d\n[syncs.accounts.guards]\nmax_deletes = 1000000", api, 3+rng.IntN(20), 10+rng.IntN(40), 1+rng.IntN(6))) +
+	w.config(accounts(fmt.Sprintf("on_removed = \"delete\"\n[syncs.accounts.write]\ningestion_api = %q\nbulk_api_version = %q\nrest_batch_size = %d\nbulk_batch_size = %d\nparallelism = %d\n[syncs.accounts.guards]\nmax_deletes = 1000000", api, version, 3+rng.IntN(20), 10+rng.IntN(40), 1+rng.IntN(6))) +
 		"ParentId = { lookup = { object = \"Account\", field = \"Warehouse_Key__c\", column = \"parent\" } }\n")
 	w.sql(`CREATE TABLE accounts (k VARCHAR, name VARCHAR, phone VARCHAR, parent VARCHAR)`)
 	model := map[string]string{}
