@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"sort"
+	"strings"
 )
 
 // The files of a plan. The marker is written last and renamed into place, so a
@@ -98,13 +99,19 @@ func RemovePlan(dir string) error {
 }
 
 func removeSpills(dir string) error {
-	left, err := filepath.Glob(filepath.Join(dir, spillPattern))
+	// Not by a pattern: the directory's own name may hold what is special in one.
+	left, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
 	var errs []error
-	for _, path := range left {
-		errs = append(errs, os.RemoveAll(path))
+	for _, e := range left {
+		if strings.HasPrefix(e.Name(), strings.TrimSuffix(spillPattern, "*")) {
+			errs = append(errs, os.RemoveAll(filepath.Join(dir, e.Name())))
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -81,7 +81,12 @@ func (l *loader) add(path string, data []byte) {
 }
 
 func (l *loader) include(from string, item *node) {
-	pattern := relativeTo(from, item.text)
+	pattern := item.text
+	if !filepath.IsAbs(pattern) {
+		// What is special in a pattern is not so in the folder's own name.
+		plain := strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`)
+		pattern = filepath.Join(plain.Replace(filepath.Dir(from)), pattern)
+	}
 	found, err := filepath.Glob(pattern)
 	if err != nil {
 		l.incomplete = true
