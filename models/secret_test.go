@@ -28,6 +28,7 @@ func TestSecretIsNeverPrinted(t *testing.T) {
 		outputs = append(outputs, fmt.Sprintf(verb, secret), fmt.Sprintf(verb, holder), fmt.Sprintf(verb, []any{secret, holder.List, holder.Map}))
 	}
 	outputs = append(outputs, fmt.Sprint(secret), fmt.Sprintln(secret), fmt.Errorf("login with %v: %w", secret, errors.New("no")).Error())
+	outputs = append(outputs, secret.String(), secret.GoString())
 	asJSON, err := json.Marshal(holder)
 	if err != nil {
 		t.Fatal(err)

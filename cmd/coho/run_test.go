@@ -117,6 +117,10 @@ func TestOneBadRowFailsAlone(t *testing.T) {
 			if e := byKey["A4"]; !strings.Contains(e.Message, "NumberOfEmployees") || !strings.Contains(e.Message, "many") || !strings.Contains(e.Message, "column n") {
 				t.Errorf("the message names not field, column and value: %s", e.Message)
 			}
+			// The snapshot does not claim them: they are tried again as they are.
+			if again := w.run(exitRows, "accounts"); again.Rows.Rejected != r.Rows.Rejected || again.Outcomes.Failed != r.Outcomes.Failed || again.Rows.Unchanged != 1 {
+				t.Errorf("a second run: %+v %+v", again.Rows, again.Outcomes)
+			}
 			// Mended in the warehouse, they land.
 			w.sql(`UPDATE accounts SET name = 'Bolt' WHERE k = 'A2'; UPDATE accounts SET tier = 'Silver' WHERE k = 'A3'; UPDATE accounts SET n = '8' WHERE k = 'A4';
 				DELETE FROM accounts WHERE k IS NULL OR k = 'A5'`)
@@ -362,7 +366,8 @@ func TestStatusAndHistory(t *testing.T) {
 			return err
 		}
 		c := w.org.Credentials()
-		for _, secret := range []string{c.ClientSecret, c.AccessToken} {
+		// A session's token begins with the org's Id and an exclamation mark.
+		for _, secret := range []string{c.ClientSecret, c.AccessToken, c.AccessToken[:strings.Index(c.AccessToken, "!")+1]} {
 			if strings.Contains(string(b), secret) {
 				t.Errorf("%s holds a secret", path)
 			}

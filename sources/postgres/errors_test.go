@@ -2,10 +2,13 @@ package postgres_test
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -246,6 +249,72 @@ func TestCancelReachesTheServer(t *testing.T) {
 			t.Fatalf("the server still runs %s", left[0][0])
 		default:
 		}
+	}
+}
+
+// TestCancelBeforeTheQuery: a cancel request that arrives before the query has
+// reached the server ends nothing, so it has to be sent again.
+func TestCancelBeforeTheQuery(t *testing.T) {
+	server := postgrestest.Start(t)
+	server.CreateDatabase(t)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	canceled := make(chan struct{}) // closed when a cancel request has been delivered
+	var accepted, relays sync.WaitGroup
+	accepted.Go(func() {
+		var once sync.Once
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			relays.Go(func() {
+				defer client.Close()
+				upstream, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", server.Port()))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer upstream.Close()
+				relays.Go(func() { _, _ = io.Copy(client, upstream); client.Close() })
+				buf := make([]byte, 64<<10)
+				for {
+					n, err := client.Read(buf)
+					isCancel := n == 16 && binary.BigEndian.Uint32(buf[4:]) == 80877102
+					if n > 0 && buf[0] == 'B' { // Bind, the query's beginning
+						<-canceled
+					}
+					if _, werr := upstream.Write(buf[:n]); err != nil || werr != nil {
+						return
+					}
+					if isCancel {
+						_, _ = io.Copy(io.Discard, upstream) // the server hangs up when it has acted
+						once.Do(func() { close(canceled) })
+					}
+				}
+			})
+		}
+	})
+	t.Cleanup(func() {
+		listener.Close()
+		accepted.Wait()
+		relays.Wait()
+	})
+	dsn := fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable", listener.Addr().(*net.TCPAddr).Port)
+	s := source(t, postgres.Options{DSN: models.Secret(dsn), ApplicationName: "cancel-early"})
+	ctx, cancel := context.WithCancel(t.Context())
+	rows, err := s.Read(ctx, sqlModel("SELECT pg_sleep(600)"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := rows.Close(); err != nil {
+		t.Error(err)
+	}
+	if left := server.Query(t, server.DSN("postgres"), "SELECT query FROM pg_stat_activity WHERE application_name = 'cancel-early' AND state = 'active'"); len(left) != 0 {
+		t.Errorf("the server still runs %s", left[0][0])
 	}
 }
 
