@@ -44,14 +44,20 @@ type Options struct {
 type Engine struct {
 	o       Options
 	history *History
-
-	lockMu sync.Mutex // guards unlock
-	unlock func() error
+	shared  *shared
 
 	mu           sync.Mutex // guards the maps below
 	sources      map[string]sources.Source
 	destinations map[string]destinations.Destination
-	running      map[string]bool
+}
+
+// shared is what an engine shares with its successors: the lock, and which syncs
+// are in use.
+type shared struct {
+	mu      sync.Mutex // guards the rest
+	unlock  func() error
+	engines map[*Engine]bool // that are not closed
+	running map[string]bool
 }
 
 // New returns an engine over a state directory without touching it yet: what
@@ -69,13 +75,34 @@ func New(o Options) (*Engine, error) {
 	if o.StateDir == "" {
 		return nil, errors.New("no state directory given")
 	}
-	return &Engine{
+	e := &Engine{
 		o:            o,
 		history:      OpenHistory(filepath.Join(o.StateDir, "runs"), o.KeepRuns),
 		sources:      map[string]sources.Source{},
 		destinations: map[string]destinations.Destination{},
-		running:      map[string]bool{},
-	}, nil
+		shared:       &shared{engines: map[*Engine]bool{}, running: map[string]bool{}},
+	}
+	e.shared.engines[e] = true
+	return e, nil
+}
+
+// Successor returns an engine for a new config over the same state directory.
+// It shares this one's lock, which is given up when both are closed, and what
+// syncs are in use: runs that go on with the old config and runs with the new
+// one do not overlap. Another state directory is a *UsageError.
+func (e *Engine) Successor(o Options) (*Engine, error) {
+	if o.StateDir != e.o.StateDir {
+		return nil, usagef("the state directory cannot change from %s to %s while coho runs; start it anew", e.o.StateDir, o.StateDir)
+	}
+	n, err := New(o)
+	if err != nil {
+		return nil, err
+	}
+	e.shared.mu.Lock()
+	defer e.shared.mu.Unlock()
+	e.shared.engines[n] = true
+	n.shared = e.shared
+	return n, nil
 }
 
 // History returns the record of runs. Reading it needs no lock.
@@ -86,9 +113,9 @@ func (e *Engine) History() *History { return e.history }
 // process holds it, and a *StateVersionError where a newer coho wrote it. Runs
 // that a dead process left unfinished are marked so.
 func (e *Engine) Lock(purpose string) error {
-	e.lockMu.Lock()
-	defer e.lockMu.Unlock()
-	if e.unlock != nil {
+	e.shared.mu.Lock()
+	defer e.shared.mu.Unlock()
+	if e.shared.unlock != nil {
 		return nil
 	}
 	unlock, err := lockState(e.o.StateDir, purpose)
@@ -98,11 +125,13 @@ func (e *Engine) Lock(purpose string) error {
 	if err := e.history.closeInterrupted(e.o.Now()); err != nil {
 		return errors.Join(err, unlock())
 	}
-	e.unlock = unlock
+	e.shared.unlock = unlock
+	e.shared.engines[e] = true
 	return nil
 }
 
-// Close closes sources and destinations and gives up the lock.
+// Close closes sources and destinations, and gives up the lock where no other
+// engine shares it. It may be called twice.
 func (e *Engine) Close() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -119,11 +148,12 @@ func (e *Engine) Close() error {
 	}
 	clear(e.sources)
 	clear(e.destinations)
-	e.lockMu.Lock()
-	defer e.lockMu.Unlock()
-	if e.unlock != nil {
-		errs = append(errs, e.unlock())
-		e.unlock = nil
+	e.shared.mu.Lock()
+	defer e.shared.mu.Unlock()
+	delete(e.shared.engines, e)
+	if len(e.shared.engines) == 0 && e.shared.unlock != nil {
+		errs = append(errs, e.shared.unlock())
+		e.shared.unlock = nil
 	}
 	return errors.Join(errs...)
 }
@@ -180,16 +210,17 @@ func (e *Engine) destination(name string) (destinations.Destination, error) {
 // claim makes sure that a sync is not run twice at once within this process;
 // the lock does the same between processes.
 func (e *Engine) claim(name string) (release func(), err error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.running[name] {
+	h := e.shared
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.running[name] {
 		return nil, &LockedError{Sync: name}
 	}
-	e.running[name] = true
+	h.running[name] = true
 	return func() {
-		e.mu.Lock()
-		delete(e.running, name)
-		e.mu.Unlock()
+		h.mu.Lock()
+		delete(h.running, name)
+		h.mu.Unlock()
 	}, nil
 }
 

@@ -227,8 +227,8 @@ func (h *History) ids() ([]string, error) {
 	return ids, nil
 }
 
-// newRunID returns an id that sorts by time and that no other run has.
-func newRunID(now time.Time) (string, error) {
+// NewRunID returns an id that sorts by time and that no other run has.
+func NewRunID(now time.Time) (string, error) {
 	var b [4]byte
 	if _, err := rand.Read(b[:]); err != nil {
 		return "", fmt.Errorf("make a run id: %w", err)

@@ -17,7 +17,7 @@ func saved(t *testing.T, h *History, syncs ...string) []string {
 	var ids []string
 	for i, s := range syncs {
 		at := start.Add(time.Duration(i) * time.Second)
-		id, err := newRunID(at)
+		id, err := NewRunID(at)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -33,7 +33,7 @@ func TestRunIDsSortByTime(t *testing.T) {
 	var ids []string
 	at := time.Date(2026, 12, 31, 23, 59, 59, 998e6, time.FixedZone("east", 3600))
 	for range 50 {
-		id, err := newRunID(at)
+		id, err := NewRunID(at)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -43,10 +43,10 @@ func TestRunIDsSortByTime(t *testing.T) {
 	if !slices.IsSorted(ids) || len(slices.Compact(slices.Clone(ids))) != len(ids) {
 		t.Errorf("%q", ids)
 	}
-	if a, _ := newRunID(at); a != filepath.Base(a) || strings.ContainsAny(a, " :/\\") {
+	if a, _ := NewRunID(at); a != filepath.Base(a) || strings.ContainsAny(a, " :/\\") {
 		t.Errorf("%q is no file name", a)
 	}
-	if a, _ := newRunID(at); func() bool { b, _ := newRunID(at); return a == b }() {
+	if a, _ := NewRunID(at); func() bool { b, _ := NewRunID(at); return a == b }() {
 		t.Errorf("two runs of one instant are both %q", a)
 	}
 }

@@ -45,7 +45,7 @@ func (e *Engine) Plan(ctx context.Context, name string, o PlanOptions) (run *Run
 		o.Progress = &Progress{}
 	}
 	started := e.o.Now()
-	id, err := newRunID(started)
+	id, err := NewRunID(started)
 	if err != nil {
 		return nil, err
 	}

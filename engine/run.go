@@ -30,6 +30,13 @@ type RunOptions struct {
 	Abort <-chan struct{}
 	// Progress, if set, is kept up to date while the run goes on.
 	Progress *Progress
+	// ID is the run's, made by NewRunID, for a caller that must know it before
+	// the run begins; "" makes one. Each run of a sequence gets its own from Do.
+	ID string
+	// Do, if set, runs a sync of a sequence in place of Engine.Run, so that a
+	// daemon can give each run its turn, its id and its own end. A nil record
+	// without an error says that the sync was passed over on purpose.
+	Do func(ctx context.Context, sync string, o RunOptions) (*Run, error)
 }
 
 // Run runs a sync and returns its record, which is also in the history. The
@@ -54,9 +61,11 @@ func (e *Engine) Run(ctx context.Context, name string, o RunOptions) (*Run, erro
 	}
 
 	started := e.o.Now()
-	id, err := newRunID(started)
-	if err != nil {
-		return nil, err
+	id := o.ID
+	if id == "" {
+		if id, err = NewRunID(started); err != nil {
+			return nil, err
+		}
 	}
 	run := &Run{ID: id, Sync: name, Status: Running, StartedAt: started, Outcomes: &OutcomeCounts{}, API: &APICounts{Remaining: -1}, Errors: []ErrorCount{}, Trigger: o.Trigger, PID: os.Getpid()}
 	if err := e.history.save(run); err != nil {
@@ -88,6 +97,7 @@ func (e *Engine) Run(ctx context.Context, name string, o RunOptions) (*Run, erro
 		log.WarnContext(context.WithoutCancel(ctx), "the log of API calls is not whole", "missed", missed, "error", cerr)
 	}
 
+	run.Warnings = append(run.Warnings, o.Progress.remarked()...)
 	run.Status = statusOf(run, err)
 	if err != nil {
 		run.Error = err.Error()

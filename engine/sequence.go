@@ -48,6 +48,11 @@ func (e *Engine) runSteps(ctx context.Context, steps [][]string, stop bool, o Ru
 	if err := e.Lock("coho run"); err != nil {
 		return err
 	}
+	do := e.Run
+	if o.Do != nil {
+		do, o.Do = o.Do, nil
+	}
+	o.ID = ""         // each run has its own
 	var mu sync.Mutex // serializes each, guards errs
 	var errs []error
 	for _, step := range steps {
@@ -66,7 +71,7 @@ func (e *Engine) runSteps(ctx context.Context, steps [][]string, stop bool, o Ru
 				if newProgress != nil {
 					opts.Progress = newProgress(name)
 				}
-				run, err := e.Run(ctx, name, opts)
+				run, err := do(ctx, name, opts)
 				mu.Lock()
 				defer mu.Unlock()
 				if err != nil {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"coho/planner/snapshot"
 )
@@ -74,6 +75,28 @@ func (e *Engine) SnapshotInfo(name string) (info SnapshotInfo, err error) {
 	})
 	return info, err
 }
+
+// Unfinished returns the run whose plan the sync's next run finishes, because
+// its process died, or it was stopped or ran out of budget; "" where there is
+// none, or only one that a guard halted. A sync without a plan on disk costs
+// one look at its folder.
+func (e *Engine) Unfinished(name string) (run string, err error) {
+	left, err := filepath.Glob(filepath.Join(globEscape.Replace(e.syncDir(name)), planPrefix+"*"))
+	if err != nil || len(left) == 0 {
+		return "", err
+	}
+	err = e.withStore(name, "coho", func(s *snapshot.Store) error {
+		ref, ok, err := s.ActivePlan()
+		if err == nil && ok && ref.Halted != haltedByGuard {
+			run = ref.RunID
+		}
+		return err
+	})
+	return run, err
+}
+
+// globEscape takes from a path what a pattern would make of it.
+var globEscape = strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`)
 
 // ResetSnapshot forgets all that is known of what a sync has written. The next
 // run takes every row for new. An unfinished plan is forgotten with it.
