@@ -29,6 +29,27 @@ type Destination interface {
 	Close() error
 }
 
+// Meter is an optional ability of a Destination: to say at any time how much
+// it is doing. What it counts is of all syncs that use the destination, since
+// the process began.
+type Meter interface {
+	// Reading is cheap and safe for use by several goroutines.
+	Reading() Reading
+}
+
+// Reading is what a destination does at one moment.
+type Reading struct {
+	// Parallelism is how many requests or bulk batches the org is given at once
+	// at present: what was configured, less what locks and limits have taught.
+	// It is 0 before the first run.
+	Parallelism int
+	InFlight    int   // requests and bulk batches that wait for the org
+	Calls       int64 // API calls made
+	Remaining   int64 // the org's remaining calls of the day as last heard; -1 unknown
+	Locks       int64 // answers that refused a row for a lock somebody else held
+	Retries     int64 // rows that were sent again
+}
+
 // Target is one sync's object in an org. Convert is safe for use by several
 // goroutines.
 type Target interface {

@@ -288,6 +288,7 @@ func (r *run) settleJob(ctx context.Context, j *job, batch destinations.Batch, a
 		}
 		x := j.row(op)
 		o, v := r.judge(&x, said)
+		j.crowded = j.crowded || crowded(o.Code, o.Message)
 		switch v {
 		case settledRow:
 			s.add(op.Clone(), o)

@@ -32,9 +32,10 @@ type run struct {
 	journal destinations.Journal
 	stop    <-chan struct{}
 	route   route
-	limiter *limiter      // this run's Collections calls in flight: its bound, which stays
+	calls   chan struct{} // one for each Collections call in flight: the run's own bound, which stays
 	slots   chan struct{} // one for each worker of Collections batches
 	jobs    chan struct{} // one for each job in flight
+	weight  int           // what a job takes of the org's limit
 	workers sync.WaitGroup
 
 	left atomic.Bool // operations remain without an outcome
@@ -65,11 +66,12 @@ func (t *Target) Apply(ctx context.Context, a destinations.Application) error {
 	}
 	r := &run{
 		t: t, plan: a.Plan, journal: a.Journal, stop: a.Stop,
-		route:   t.route(),
-		limiter: newLimiter(calls),
-		slots:   make(chan struct{}, calls),
-		jobs:    make(chan struct{}, jobs),
-		halt:    make(chan struct{}),
+		route:  t.route(),
+		calls:  make(chan struct{}, calls),
+		slots:  make(chan struct{}, calls),
+		jobs:   make(chan struct{}, jobs),
+		weight: max(1, calls/jobs), // the org works on parts of a Bulk API 2.0 job side by side
+		halt:   make(chan struct{}),
 	}
 	defer t.limiter.join(calls)()
 	return budget(t.client, r.apply(api.CountCalls(ctx, t.calls)))
@@ -351,23 +353,31 @@ func (s *settled) add(op *planner.Operation, o destinations.Outcome) {
 
 // enter waits for a place for a Collections call: one of the run's, and one of
 // those that the org takes at present from all runs.
-func (r *run) enter(ctx context.Context) error {
-	if err := r.limiter.acquire(ctx); err != nil {
-		return err
+func (r *run) enter(ctx context.Context) (place, error) {
+	select {
+	case r.calls <- struct{}{}:
+	case <-r.stop:
+		return place{}, errStopping
+	case <-r.halt:
+		return place{}, errStopping
+	case <-ctx.Done():
+		return place{}, context.Cause(ctx)
 	}
-	if err := r.t.limiter.acquire(ctx); err != nil {
-		r.limiter.release(false)
-		return err
+	p, err := r.t.limiter.acquire(ctx, lineCalls, 1, r.stop, r.halt)
+	if err != nil {
+		<-r.calls
 	}
-	return nil
+	return p, err
 }
 
 // leave gives the place back and says whether the org was crowded.
-func (r *run) leave(crowded bool) {
-	r.t.limiter.release(crowded)
-	r.limiter.release(false)
+func (r *run) leave(p place, crowded bool) {
+	r.t.limiter.done(p)
+	r.t.limiter.learn(p, crowded)
+	<-r.calls
 }
 
-// crowded reports whether an error shows that the org has too much to do at
-// once.
-func crowded(class api.Class) bool { return class == api.RetryRow || class == api.Wait }
+// enterBulk waits for a place for a job or a batch, which runJob gives back.
+func (r *run) enterBulk(ctx context.Context) (place, error) {
+	return r.t.limiter.acquire(ctx, lineBatches, r.weight, r.stop, r.halt)
+}

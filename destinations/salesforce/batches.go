@@ -134,15 +134,28 @@ func (r *run) runBatch(ctx context.Context, j *job) (all bool, err error) {
 			r.left.Store(true)
 			return false, nil
 		}
+		at, err := r.enterBulk(ctx)
+		if errors.Is(err, errStopping) {
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
 		k, info, batch, err := r.addBatch(ctx, j, digest)
 		if err == nil && k != nil {
 			j.attempts++
+			j.place = at
 			info, err = k.wait(ctx, info.ID)
 			k.await(-j.rows)
+			r.t.limiter.done(at)
 			if err != nil {
 				return false, fmt.Errorf("wait for batch %s: %w", batch.Handle, err)
 			}
 			return r.finishBatch(ctx, j, batch, k.id, info)
+		}
+		r.t.limiter.done(at)
+		if err != nil {
+			r.t.limiter.learn(at, crowdedBy(err))
 		}
 		var open *journalError
 		var e *api.Error
@@ -150,7 +163,7 @@ func (r *run) runBatch(ctx context.Context, j *job) (all bool, err error) {
 		case err == nil: // the job was no more; another takes its place
 		case errors.As(err, &open) || ctx.Err() != nil || !errors.As(err, &e):
 			return false, err
-		case !e.Unknown && !crowded(e.Class) && !jobOver(e):
+		case !passing(err) && !jobOver(e):
 			return false, err
 		}
 		if try >= r.maxAttempts() {

@@ -29,11 +29,21 @@ func (r *run) runJob(ctx context.Context, j *job) (all bool, err error) {
 			r.left.Store(true)
 			return false, nil
 		}
+		at, err := r.enterBulk(ctx)
+		if errors.Is(err, errStopping) {
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
 		info, batch, err := r.submit(ctx, j)
+		r.t.limiter.done(at)
 		if err == nil {
 			j.attempts++
+			j.place = at
 			return r.finishJob(ctx, j, batch, info)
 		}
+		r.t.limiter.learn(at, crowdedBy(err))
 		again, err := r.submitFailed(ctx, batch, err, try)
 		if !again || err != nil {
 			return false, err
@@ -176,6 +186,8 @@ func (r *run) finishJob(ctx context.Context, j *job, batch destinations.Batch, i
 // concludeJob settles what a job's answers say and sends again what is left.
 func (r *run) concludeJob(ctx context.Context, j *job, batch destinations.Batch, answers *answers, info api.JobInfo) (all bool, err error) {
 	left, err := r.settleJob(ctx, j, batch, answers, nil)
+	code, message := info.Failure()
+	r.t.limiter.learn(j.place, j.crowded || crowded(code, message))
 	answers.discard()
 	j.discard()
 	j.index = nil // the memory is wanted for other jobs
@@ -277,6 +289,7 @@ func (r *run) resendAll(ctx context.Context, j *job, batch destinations.Batch, l
 	if len(left.retry)+len(left.unprocessed)+len(left.unknown) == 0 {
 		return all, nil
 	}
+	r.t.tally.retries.Add(left.retry.Len() + left.unprocessed.Len() + left.unknown.Len())
 	if ok, err := r.pause(ctx, j.attempts); !ok {
 		return false, err
 	}

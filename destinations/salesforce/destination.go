@@ -39,9 +39,11 @@ type Destination struct {
 	client  *api.Client
 	options Options
 	limiter *limiter // shared by all runs
+	tally   *tally   // of all runs
 }
 
 var _ destinations.Destination = (*Destination)(nil)
+var _ destinations.Meter = (*Destination)(nil)
 var _ destinations.Target = (*Target)(nil)
 
 // New returns the org that client talks to. The client stays the caller's
@@ -56,7 +58,7 @@ func New(client *api.Client, o Options) *Destination {
 	if o.RetryPause <= 0 {
 		o.RetryPause = time.Second
 	}
-	return &Destination{client: client, options: o, limiter: newLimiter(0)}
+	return &Destination{client: client, options: o, limiter: newLimiter(0), tally: new(tally)}
 }
 
 // Org returns the org's Id, in 18 characters.
@@ -83,7 +85,7 @@ func (d *Destination) Open(ctx context.Context, sync *models.Sync, columns []mod
 		return nil, c.problems
 	}
 	t.calls = calls
-	t.options, t.limiter = d.options, d.limiter
+	t.options, t.limiter, t.tally = d.options, d.limiter, d.tally
 	t.log = d.options.Logger.With("sync", sync.Name, "object", t.object.Name)
 	t.warnings = c.warnings
 	t.references = newReferences(len(t.columns))
@@ -153,6 +155,7 @@ type Target struct {
 	client   *api.Client
 	options  Options
 	limiter  *limiter // the org's
+	tally    *tally   // the org's
 	log      *slog.Logger
 	sync     *models.Sync
 	object   *api.Object

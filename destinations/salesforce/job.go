@@ -41,6 +41,8 @@ type job struct {
 	complete bool
 	serial   bool // of a batch: its job works on one at a time
 	maxBytes int64
+	place    place // that it held of the org's limit while it was worked on
+	crowded  bool  // its rows met with crowding
 
 	t    *Target
 	file *os.File // open until discard

@@ -1,7 +1,9 @@
 package salesforce
 
 import (
+	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"unicode/utf8"
 
@@ -71,6 +73,9 @@ func (r *run) judge(row *row, a answer) (destinations.Outcome, verdict) {
 	if len(a.errors) > 0 {
 		message = a.errors[0].Message
 	}
+	if locked(o.Code, message) {
+		r.t.tally.locks.Add(1)
+	}
 	switch api.Classify(o.Code, message) {
 	case api.RetryRow, api.SplitBatch, api.Wait, api.RenewSession:
 		if row.attempts < r.maxAttempts() {
@@ -80,6 +85,31 @@ func (r *run) judge(row *row, a answer) (destinations.Outcome, verdict) {
 		return o, stopRun
 	}
 	return o, settledRow
+}
+
+// locked reports a refusal for a lock, automation that ran into one included.
+func locked(code, message string) bool {
+	return code == codeLocked || strings.Contains(message, codeLocked)
+}
+
+const codeLocked = "UNABLE_TO_LOCK_ROW"
+
+// crowded reports whether a code shows that the org has too much to do at once:
+// row locks, long-running Apex, too many requests side by side, no server free.
+func crowded(code, message string) bool {
+	switch strings.ToUpper(code) {
+	case "TOO_MANY_APEX_REQUESTS", "SERVER_UNAVAILABLE", "TOOMANYLOCKFAILURE", "REQUEST_RUNNING_TOO_LONG", "TIMEOUT":
+		return true
+	case "REQUEST_LIMIT_EXCEEDED":
+		return api.Classify(code, message) == api.Wait // of concurrent requests
+	}
+	return locked(code, message)
+}
+
+// crowdedBy is crowded of a request that failed as a whole.
+func crowdedBy(err error) bool {
+	var e *api.Error
+	return errors.As(err, &e) && (e.Status == http.StatusServiceUnavailable || crowded(e.Code, e.Message))
 }
 
 // accepted is the outcome of a row that the org took.

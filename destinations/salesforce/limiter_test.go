@@ -18,74 +18,125 @@ import (
 	"coho/planner"
 )
 
+// fill takes places until there is none.
+func fill(t *testing.T, l *limiter, weight int) (places []place) {
+	for {
+		l.mu.Lock()
+		q := &l.lines[lineCalls]
+		free := q.busy == 0 || q.held+weight <= int(l.limit)
+		l.mu.Unlock()
+		if !free {
+			return places
+		}
+		p, err := l.acquire(t.Context(), lineCalls, weight)
+		if err != nil {
+			t.Fatal(err)
+		}
+		places = append(places, p)
+	}
+}
+
+// drain gives places back, so many of them crowded.
+func drain(l *limiter, places []place, crowded int) {
+	for i, p := range places {
+		l.done(p)
+		l.learn(p, i < crowded)
+	}
+}
+
 func TestLimiterAdapts(t *testing.T) {
 	l := newLimiter(8)
-	fill := func() (n int) {
-		for {
-			l.mu.Lock()
-			free := l.busy < int(l.limit)
-			l.mu.Unlock()
-			if !free {
-				return n
-			}
-			if err := l.acquire(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			n++
-		}
+	places := fill(t, l, 1)
+	if len(places) != 8 {
+		t.Fatalf("%d at once, want 8", len(places))
 	}
-	drain := func(n int, crowded bool) {
-		for i := range n {
-			l.release(crowded && i == 0)
-		}
+	drain(l, places, 1)
+	places = fill(t, l, 1)
+	if n := len(places); n != 4 {
+		t.Fatalf("%d at once after one sign of crowding", n)
 	}
-	if n := fill(); n != 8 {
-		t.Fatalf("%d at once, want 8", n)
-	}
-	drain(8, true)
-	after := fill()
-	if after < 4 || after > 6 {
-		t.Fatalf("%d at once after one sign of crowding", after)
-	}
-	drain(after, false)
+	drain(l, places, 0)
 	for range 10 {
-		drain(fill(), false)
+		drain(l, fill(t, l, 1), 0)
 	}
-	if n := fill(); n != 8 {
-		t.Fatalf("%d at once after clean rounds, want 8", n)
+	if places = fill(t, l, 1); len(places) != 8 {
+		t.Fatalf("%d at once after clean rounds, want 8", len(places))
+	}
+	drain(l, places, 8)
+	if l.limit != 4 {
+		t.Fatalf("%v at once after a round that met one crowd, want 4", l.limit)
 	}
 	for range 8 {
-		l.release(true)
+		drain(l, fill(t, l, 1), 8)
 	}
-	if n := fill(); n != 1 {
-		t.Fatalf("%d at once in a crowd, want 1", n)
+	if places = fill(t, l, 1); len(places) != 1 {
+		t.Fatalf("%d at once in a crowd, want 1", len(places))
+	}
+}
+
+// A heavy request takes its share of the limit, and goes alone where it is
+// heavier than that.
+func TestLimiterWeighs(t *testing.T) {
+	l := newLimiter(10)
+	places := fill(t, l, 3)
+	if len(places) != 3 {
+		t.Fatalf("%d of weight 3 in 10, want 3", len(places))
+	}
+	drain(l, places, 3)
+	if places = fill(t, l, 3); len(places) != 1 {
+		t.Fatalf("%d of weight 3 in %v, want 1", len(places), l.limit)
+	}
+	drain(l, places, 1)
+	if places = fill(t, l, 3); len(places) != 1 {
+		t.Fatalf("%d of weight 3 in %v, want 1", len(places), l.limit)
+	}
+	if _, err := l.acquire(t.Context(), lineBatches, 1); err != nil {
+		t.Fatal(err)
+	}
+	if _, inFlight := l.reading(); inFlight != 2 {
+		t.Fatalf("%d in flight, want a call and a batch", inFlight)
 	}
 }
 
 func TestLimiterLetsGo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLimiter(1)
-		if err := l.acquire(t.Context()); err != nil {
+		first, err := l.acquire(t.Context(), lineCalls, 1)
+		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		gaveUp := make(chan error, 1)
-		got := make(chan error, 1)
-		go func() { gaveUp <- l.acquire(ctx) }()
-		synctest.Wait()
-		go func() { got <- l.acquire(t.Context()) }()
-		synctest.Wait()
+		stop := make(chan struct{})
+		type given struct {
+			place
+			error
+		}
+		wait := func(ctx context.Context, stop ...<-chan struct{}) chan given {
+			c := make(chan given, 1)
+			go func() {
+				p, err := l.acquire(ctx, lineCalls, 1, stop...)
+				c <- given{p, err}
+			}()
+			synctest.Wait()
+			return c
+		}
+		canceled, stopped, got := wait(ctx), wait(t.Context(), nil, stop), wait(t.Context())
 		cancel()
-		if err := <-gaveUp; !errors.Is(err, context.Canceled) {
-			t.Fatalf("got %v", err)
+		if g := <-canceled; !errors.Is(g.error, context.Canceled) {
+			t.Fatalf("got %v", g.error)
 		}
-		l.release(false)
-		if err := <-got; err != nil {
-			t.Fatal(err)
+		close(stop)
+		if g := <-stopped; !errors.Is(g.error, errStopping) {
+			t.Fatalf("got %v", g.error)
 		}
-		l.release(false)
-		if l.busy != 0 || len(l.waiting) != 0 {
-			t.Fatalf("%d busy, %d waiting", l.busy, len(l.waiting))
+		l.done(first)
+		g := <-got
+		if g.error != nil {
+			t.Fatal(g.error)
+		}
+		l.done(g.place)
+		if q := l.lines[lineCalls]; q.busy != 0 || q.held != 0 || len(q.waiting) != 0 {
+			t.Fatalf("%+v", q)
 		}
 	})
 }
@@ -119,20 +170,15 @@ func TestLimiterIsShared(t *testing.T) {
 	if l.limit != 8 || l.max != 8 {
 		t.Fatalf("limit %v of %v", l.limit, l.max)
 	}
-	for range 8 {
-		if err := l.acquire(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	l.release(true)
+	drain(l, fill(t, l, 1), 1)
 	if l.limit != 4 {
 		t.Fatalf("limit %v after a lock", l.limit)
 	}
-	for range 7 {
-		l.release(true)
+	for range 8 {
+		drain(l, fill(t, l, 1), 1)
 	}
-	if l.busy != 0 || l.limit != 1 {
-		t.Fatalf("%d busy, limit %v", l.busy, l.limit)
+	if _, inFlight := l.reading(); inFlight != 0 || l.limit != 1 {
+		t.Fatalf("%d in flight, limit %v", inFlight, l.limit)
 	}
 	wide()
 	narrow()

@@ -55,12 +55,17 @@ func (r *run) sendParcel(ctx context.Context, c call, p parcel) (again []parcel,
 		return nil, false, err
 	}
 	bodies, again := r.bodies(c, &ready)
-	if err := r.enter(ctx); err != nil {
+	at, err := r.enter(ctx)
+	if errors.Is(err, errStopping) {
+		r.left.Store(true)
+		return nil, false, nil
+	}
+	if err != nil {
 		return nil, false, err
 	}
 	batch, err := r.begin(ctx, destinations.Batch{API: apiREST, Step: c.String(), Seqs: seqsOf(ready, done)})
 	if err != nil {
-		r.leave(false)
+		r.leave(at, false)
 		return nil, false, err
 	}
 	var results []api.SaveResult
@@ -75,10 +80,11 @@ func (r *run) sendParcel(ctx context.Context, c call, p parcel) (again []parcel,
 		s.add(d.row.op, d.outcome)
 	}
 	if err != nil {
+		r.leave(at, crowdedBy(err))
 		more, err := r.refused(ctx, c, batch, parcel{rows: ready, tries: p.tries}, s, err)
 		return append(again, more...), err == nil, err
 	}
-	more, all, err := r.answered(ctx, c, batch, ready, results, s)
+	more, all, err := r.answered(ctx, c, batch, ready, results, s, at)
 	return append(again, more...), all, err
 }
 
@@ -120,7 +126,7 @@ func (r *run) bodies(c call, ready *[]*row) (bodies [][]byte, rest []parcel) {
 	return bodies, rest
 }
 
-// post makes the call. It gives the limiter's place back.
+// post makes the call.
 func (r *run) post(ctx context.Context, c call, rows []*row, bodies [][]byte) (results []api.SaveResult, err error) {
 	t := r.t
 	switch c {
@@ -144,19 +150,19 @@ func (r *run) post(ctx context.Context, c call, rows []*row, bodies [][]byte) (r
 	return results, err
 }
 
-// answered settles what the org said of each row.
-func (r *run) answered(ctx context.Context, c call, batch destinations.Batch, rows []*row, results []api.SaveResult, s *settled) (again []parcel, all bool, err error) {
+// answered settles what the org said of each row. It gives the call's place back.
+func (r *run) answered(ctx context.Context, c call, batch destinations.Batch, rows []*row, results []api.SaveResult, s *settled, at place) (again []parcel, all bool, err error) {
 	var retry, complete []*row
 	var stop error
 	busy := false
 	for i, x := range rows {
 		a := answer{ok: results[i].Success, id: results[i].ID, created: results[i].Created, errors: results[i].Errors}
 		o, v := r.judge(x, a)
+		busy = busy || crowded(o.Code, o.Message)
 		switch v {
 		case settledRow:
 			s.add(x.op, o)
 		case retryRow:
-			busy = true
 			retry = append(retry, x)
 		case rematchRow:
 			x.id, x.rematch = "", true
@@ -168,7 +174,8 @@ func (r *run) answered(ctx context.Context, c call, batch destinations.Batch, ro
 			stop = stopError(o)
 		}
 	}
-	r.leave(busy)
+	r.leave(at, busy)
+	r.t.tally.retries.Add(int64(len(retry)))
 	again = merge(again)
 	again = append(again, r.split(retry)...)
 	if err := r.settle(ctx, batch.Number, s.ops, s.outcomes, len(complete) == 0); err != nil {
@@ -253,7 +260,6 @@ func (r *run) sendComplete(ctx context.Context, c call, batch destinations.Batch
 func (r *run) refused(ctx context.Context, c call, batch destinations.Batch, p parcel, s *settled, failure error) (again []parcel, err error) {
 	var e *api.Error
 	isAPI := errors.As(failure, &e)
-	r.leave(isAPI && crowded(e.Class))
 	var used *api.BudgetError
 	if errors.As(failure, &used) {
 		return nil, errors.Join(failure, r.settle(ctx, batch.Number, s.ops, s.outcomes, true))
@@ -289,6 +295,7 @@ func (r *run) refused(ctx context.Context, c call, batch destinations.Batch, p p
 	if err := r.settle(ctx, batch.Number, s.ops, s.outcomes, true); err != nil {
 		return nil, err
 	}
+	r.t.tally.retries.Add(int64(len(p.rows)))
 	switch {
 	case len(p.rows) == 0:
 		return nil, nil
