@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"coho/destinations"
 	"coho/planner"
 )
 
@@ -17,6 +18,8 @@ type Progress struct {
 	Total   atomic.Int64 // operations in the plan
 	Settled atomic.Int64 // of those, operations with an outcome
 	Failed  atomic.Int64 // of those, failed
+
+	meter atomic.Pointer[destinations.Meter]
 
 	mu      sync.Mutex // guards remarks
 	remarks []string
@@ -41,6 +44,37 @@ func (p *Progress) remarked() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Clone(p.remarks)
+}
+
+// watch lets Reading tell of a destination, where it is one that can say.
+func (p *Progress) watch(d destinations.Destination) {
+	if m, ok := d.(destinations.Meter); ok {
+		p.meter.Store(&m)
+	}
+}
+
+// Reading is what the run's destination does at the moment, for all runs that
+// use it; ok is false where that is not known, as before the run began to write.
+func (p *Progress) Reading() (r destinations.Reading, ok bool) {
+	m := p.meter.Load()
+	if m == nil {
+		return r, false
+	}
+	return (*m).Reading(), true
+}
+
+// Readings is what the destinations that were used so far do at the moment, by
+// name, as far as they can say.
+func (e *Engine) Readings() map[string]destinations.Reading {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	out := make(map[string]destinations.Reading, len(e.destinations))
+	for name, d := range e.destinations {
+		if m, ok := d.(destinations.Meter); ok {
+			out[name] = m.Reading()
+		}
+	}
+	return out
 }
 
 func (p *Progress) enter(stage string) { p.stage.Store(&stage) }

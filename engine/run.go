@@ -361,6 +361,9 @@ func (r *running) drop(store *snapshot.Store, dir string) error {
 
 // apply has the destination send what the plan still holds, then finishes it.
 func (r *running) apply(ctx, work context.Context, store *snapshot.Store, plan *planner.Plan, target destinations.Target, keyColumns []string) error {
+	if d, err := r.e.destination(r.sync.Destination); err == nil {
+		r.progress.watch(d)
+	}
 	r.progress.enter("writing")
 	sum := plan.Summary()
 	var total int64

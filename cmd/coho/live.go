@@ -57,13 +57,22 @@ func (c *cli) newLive() *live {
 			}
 			l.mu.Lock()
 			for name, r := range l.runs {
-				p := r.progress
-				log.Info("run goes on", "sync", name, "stage", p.Stage(), "rows_read", p.Plan.RowsRead.Load(), "planned", p.Total.Load(), "settled", p.Settled.Load(), "failed", p.Failed.Load())
+				log.Info("run goes on", logged(name, r.progress)...)
 			}
 			l.mu.Unlock()
 		}
 	}()
 	return l
+}
+
+// logged is a run's log line. What its org is given at once is in it while the
+// run writes.
+func logged(sync string, p *engine.Progress) []any {
+	line := []any{"sync", sync, "stage", p.Stage(), "rows_read", p.Plan.RowsRead.Load(), "planned", p.Total.Load(), "settled", p.Settled.Load(), "failed", p.Failed.Load()}
+	if org, ok := p.Reading(); ok {
+		line = append(line, "in_flight", org.InFlight, "parallelism", org.Parallelism, "locks", org.Locks, "retries", org.Retries)
+	}
+	return line
 }
 
 // begin shows a run from now on.
@@ -130,6 +139,9 @@ func (r *liveRun) line(sync string, now time.Time) string {
 		line += fmt.Sprintf("  %s of %s sent", comma(settled), comma(total))
 		if failed := p.Failed.Load(); failed > 0 {
 			line += fmt.Sprintf("  %s failed", comma(failed))
+		}
+		if org, ok := p.Reading(); ok {
+			line += fmt.Sprintf("  %d of %d in flight", org.InFlight, org.Parallelism)
 		}
 		if done := settled - r.settled; elapsed > 0.5 && done > 0 {
 			rate := float64(done) / elapsed
