@@ -10,6 +10,12 @@ type Model struct {
 	SQL        string
 	Table      string
 	PrimaryKey []string // one or more columns, in the order given
+
+	// DBTModel is the unique id of the dbt model that it was taken from, and
+	// Description what dbt says of it; "" for others. They decide nothing
+	// about rows, so they are no part of a sync's meaning.
+	DBTModel    string `json:"-"`
+	Description string `json:"-"`
 }
 
 // Mode says what a sync does with a row of its model.

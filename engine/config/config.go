@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"coho/engine/config/dbt"
 	"coho/models"
 )
 
@@ -31,9 +32,11 @@ type Config struct {
 	Sequences    map[string]models.Sequence
 	Server       Server
 	Alerts       map[string]Alert
+	DBTManifest  string   // the dbt project's manifest.json; "" without one
 	Files        []string // the config files read, the main one first
 
 	syncOrder []string
+	dbt       *dbt.Manifest // nil where no model asks for it
 }
 
 // SyncNames returns the syncs' names in the order of the files.

@@ -167,7 +167,7 @@ func TestExample(t *testing.T) {
 
 	// All keys at once: sql beside sql_file is then the one mistake.
 	everything := commentedKey.ReplaceAllString(string(example), "$1")
-	dir := write(t, "coho.toml", everything, "salesforce.pem", keyPEM(t), "opportunities.sql", "SELECT 1")
+	dir := write(t, "coho.toml", everything, "salesforce.pem", keyPEM(t), "opportunities.sql", "SELECT 1", "target/manifest.json", productsManifest)
 	l := &loader{env: environment(env...), seen: map[string]bool{}}
 	l.load(filepath.Join(dir, "coho.toml"))
 	d := &decoder{loader: l, config: &Config{
@@ -175,7 +175,7 @@ func TestExample(t *testing.T) {
 		Syncs: map[string]*models.Sync{}, Sequences: map[string]models.Sequence{}, Alerts: map[string]Alert{},
 	}}
 	d.decode(l.merged())
-	if len(l.problems) != 1 || !strings.Contains(l.problems[0].Message, "sql, sql_file and table exclude each other") {
+	if len(l.problems) != 1 || !strings.Contains(l.problems[0].Message, "sql, sql_file, table and dbt_model exclude each other") {
 		t.Errorf("the example with its commented keys:\n%v", l.problems)
 	}
 	if len(d.keys) < 60 {

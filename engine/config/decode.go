@@ -18,9 +18,10 @@ var namedSections = []string{"sources", "destinations", "models", "syncs", "sequ
 // every sync that uses it.
 type decoder struct {
 	*loader
-	config *Config
-	names  map[string][]string // section to the names defined in it
-	keys   map[string]bool     // every key asked for, by schema path: was it there
+	config  *Config
+	names   map[string][]string // section to the names defined in it
+	keys    map[string]bool     // every key asked for, by schema path: was it there
+	project dbtProject
 }
 
 func (d *decoder) decode(root *node) {
@@ -38,7 +39,8 @@ func (d *decoder) decode(root *node) {
 	}
 	d.state(root.get("state"))
 	d.server(root.get("server"))
-	top.known = append(top.known, "state", "server")
+	d.dbt(root.get("dbt"))
+	top.known = append(top.known, "state", "server", "dbt")
 
 	d.each("sources", sections["sources"], d.source)
 	d.each("destinations", sections["destinations"], d.destination)

@@ -14,26 +14,31 @@ func (d *decoder) model(name string, t *table) {
 	for _, column := range t.strings("primary_key") {
 		m.PrimaryKey = append(m.PrimaryKey, column.text)
 	}
-	if !t.has("primary_key") {
+	if t.has("primary_key") {
+		if v := t.n.get("primary_key").value; v.kind == arrayKind && len(v.items) == 0 {
+			t.fail(v.pos, "primary_key is empty")
+		}
+	} else if !t.has("dbt_model") {
 		t.fail(t.n.pos, "primary_key is missing: the columns that identify a row")
-	} else if v := t.n.get("primary_key").value; v.kind == arrayKind && len(v.items) == 0 {
-		t.fail(v.pos, "primary_key is empty")
 	}
 	m.SQL, m.Table = t.str("sql"), t.str("table")
 	path := t.file("sql_file")
+	dbtModel := t.str("dbt_model")
 	given := 0
-	for _, key := range []string{"sql", "sql_file", "table"} {
+	for _, key := range []string{"sql", "sql_file", "table", "dbt_model"} {
 		if t.has(key) {
 			given++
 		}
 	}
 	switch {
 	case given == 0:
-		t.fail(t.n.pos, "one of sql, sql_file and table is missing")
+		t.fail(t.n.pos, "one of sql, sql_file, table and dbt_model is missing")
 	case given > 1:
-		t.fail(t.n.pos, "sql, sql_file and table exclude each other")
+		t.fail(t.n.pos, "sql, sql_file, table and dbt_model exclude each other")
 	case path != "":
 		m.SQL = t.query(path)
+	case dbtModel != "":
+		t.dbtModel(dbtModel, &m)
 	}
 	t.done()
 	d.config.Models[name] = m
