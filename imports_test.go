@@ -119,6 +119,10 @@ var rules = []rule{
 		reason: "dbt's files are read without knowing what coho makes of them"},
 	{from: "coho/engine/config", own: []string{"coho/models", "coho/engine/config/dbt"},
 		reason: "the config is files into settings; connecting to what they name is cmd's"},
+	{from: "coho/engine/schedule", own: []string{}, others: []string{"github.com/robfig/cron/v3"},
+		reason: "what is due when follows from lines and moments alone"},
+	{from: "coho/engine/daemon", own: []string{"coho/engine", "coho/engine/schedule", "coho/models"}, others: []string{},
+		reason: "the daemon conducts engines that are handed to it wired; it speaks no protocol and reads no config"},
 	{from: "coho/cmd/...", own: []string{"coho/..."},
 		reason: "cmd wires everything"},
 }

@@ -341,7 +341,7 @@ func sameMeaning(a, b *models.Sync) bool {
 	strip := func(s *models.Sync) []byte {
 		c := *s
 		c.Write = models.Write{Send: s.Write.Send, Nulls: s.Write.Nulls}
-		c.Guards, c.Schedule, c.Timezone, c.Pos = models.Guards{}, "", "", ""
+		c.Guards, c.Schedule, c.Timezone, c.Timing, c.Pos = models.Guards{}, "", "", models.Timing{}, ""
 		c.Fields = append([]models.Field(nil), s.Fields...)
 		for i := range c.Fields {
 			c.Fields[i].Pos = ""

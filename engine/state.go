@@ -66,6 +66,22 @@ func checkVersion(dir string) error {
 	return nil
 }
 
+// SaveFile replaces a file of the state directory in one piece, for who
+// conducts the engine; the engine holds the lock. After a crash the file holds
+// the old bytes or the new ones.
+func (e *Engine) SaveFile(name string, data []byte) error {
+	return writeFile(filepath.Join(e.o.StateDir, name), data)
+}
+
+// LoadFile reads what SaveFile wrote; nil where there is none.
+func (e *Engine) LoadFile(name string) ([]byte, error) {
+	b, err := os.ReadFile(filepath.Join(e.o.StateDir, name))
+	if err := ignoreMissing(err); err != nil {
+		return nil, fmt.Errorf("read the state: %w", err)
+	}
+	return b, nil
+}
+
 // tempInfix stands in the names of files that writeFile has not finished.
 const tempInfix = ".tmp"
 

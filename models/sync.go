@@ -1,6 +1,9 @@
 package models
 
-import "strings"
+import (
+	"strings"
+	"time"
+)
 
 // Model is a query on a source with a primary key. Exactly one of SQL and
 // Table is set (a sql_file has been read into SQL).
@@ -115,6 +118,13 @@ type Guards struct {
 	MaxChanges Limit // operations on records that the snapshot holds
 }
 
+// Timing says how a schedule's times are kept.
+type Timing struct {
+	Jitter  time.Duration // each time comes up to so much later
+	CatchUp string        // skip, once: what becomes of times missed while coho was down
+	Overlap string        // skip, queue: what becomes of a time at which the last run still goes on
+}
+
 // Sync is a model, a destination's object, a mode, a match rule and mappings.
 type Sync struct {
 	Name        string
@@ -126,6 +136,7 @@ type Sync struct {
 	OnRemoved   OnRemoved
 	Schedule    string
 	Timezone    string
+	Timing      Timing
 	Fields      []Field // sorted by Name
 	Write       Write
 	Guards      Guards
@@ -139,6 +150,7 @@ type Sequence struct {
 	Steps    [][]string // names of syncs
 	Schedule string
 	Timezone string
+	Timing   Timing
 	OnError  string // stop, continue
 }
 
