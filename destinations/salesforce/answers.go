@@ -35,20 +35,144 @@ type slot struct {
 	data [15]byte
 }
 
-// answers is what a job's results say, by the position of a row in the job.
+// answers is what a job's results say, by the position of a row in the job. In
+// memory is a block of them; those of a Bulk API 1.0 batch are one block.
 type answers struct {
-	slots  []slot
+	t      *Target
+	rows   int64
+	block  []slot
+	from   int64    // the position of block's first slot
 	errors *os.File // nil until there is one
 	size   int64
-	t      *Target
+
+	// Of a Bulk API 2.0 job.
+	said  tape // the results as they came: a hash of the key, and the slot
+	found tape // those of rows of the job: the position, and the slot
 }
 
-// readAnswers reads a job's three result files. They are in no particular
+const (
+	slotBytes  = 16
+	blockSlots = 32 << 10
+
+	// joinRows is about how many keys are in memory while results are joined
+	// with the rows they are of.
+	joinRows = 64 << 10
+)
+
+// newAnswers makes room for a job's answers.
+func newAnswers(t *Target, rows int64) *answers {
+	dir := t.options.SpoolDir
+	return &answers{t: t, rows: rows, said: tape{dir: dir, each: 8 + slotBytes}, found: tape{dir: dir, each: 4 + slotBytes}}
+}
+
+func (s *slot) put(b []byte) {
+	b[0] = byte(s.state)
+	copy(b[1:slotBytes], s.data[:])
+}
+
+func slotOf(b []byte) (s slot) {
+	s.state = slotState(b[0])
+	copy(s.data[:], b[1:slotBytes])
+	return s
+}
+
+// join finds out which row of the job each result is of: a share of the keys at
+// a time, whichever their number, so that memory holds only that share.
+func (a *answers) join(x *index) error {
+	shares := uint64(ceilDiv(max(1, a.rows), joinRows))
+	share := func(h uint64) uint64 { return (h >> 32) * shares >> 32 }
+	const answered = 1 << 31
+	at := make(map[uint64]uint32, min(a.rows, joinRows+joinRows/8))
+	for part := range shares {
+		clear(at)
+		position := uint32(0)
+		err := x.keys.scan(func(record []byte) error {
+			if h := binary.LittleEndian.Uint64(record); share(h) == part {
+				at[h] = position
+			}
+			position++
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("read a job's keys: %w", err)
+		}
+		err = a.said.scan(func(record []byte) error {
+			h := binary.LittleEndian.Uint64(record)
+			if share(h) != part {
+				return nil
+			}
+			row, ok := at[h]
+			s := slotOf(record[8:])
+			switch {
+			case !ok:
+				return a.misfit(&s, "which no row of it has")
+			case row&answered != 0:
+				return a.misfit(&s, "twice")
+			}
+			at[h] = row | answered
+			b := a.found.room()
+			binary.LittleEndian.PutUint32(b, row)
+			copy(b[4:], record[8:])
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if err := errors.Join(a.said.err, a.found.err); err != nil {
+		return fmt.Errorf("keep a job's results: %w", err)
+	}
+	return nil
+}
+
+// misfit says what is wrong with a result, of which only the slot is at hand.
+func (a *answers) misfit(s *slot, what string) error {
+	result := "unprocessed row"
+	if s.state == slotAccepted || s.state == slotCreated || s.state == slotRefused {
+		said, err := a.answer(s)
+		if err != nil {
+			return err
+		}
+		result = "key of record " + said.id
+		if said.id == "" {
+			result = "key of a refused row"
+		}
+	}
+	return &misfitError{fmt.Sprintf("the job's results hold the %s %s", result, what)}
+}
+
+// at gives the slot of a row, which is valid until the next call. Rows are asked
+// for in their order.
+func (a *answers) at(row int64) (*slot, error) {
+	if row < a.from || row >= a.from+int64(len(a.block)) {
+		if err := a.load(row); err != nil {
+			return nil, fmt.Errorf("read a job's results back: %w", err)
+		}
+	}
+	return &a.block[row-a.from], nil
+}
+
+// load reads the block that begins with a row.
+func (a *answers) load(row int64) error {
+	if a.block == nil {
+		a.block = make([]slot, min(a.rows, blockSlots))
+	}
+	clear(a.block)
+	a.from = row
+	return a.found.scan(func(record []byte) error {
+		if i := int64(binary.LittleEndian.Uint32(record)) - row; i >= 0 && i < int64(len(a.block)) {
+			a.block[i] = slotOf(record[4:])
+		}
+		return nil
+	})
+}
+
+// readAnswers reads a job's result files. They are in no particular
 // order: each row is found by its key. A result that fits no row of the job,
 // or a row with two results, is an error, since then nothing that the results
 // say can be trusted to be about the row that it seems to be about.
 func (r *run) readAnswers(ctx context.Context, j *job, info api.JobInfo) (*answers, error) {
-	a := &answers{slots: make([]slot, j.rows), t: r.t}
+	a := newAnswers(r.t, j.rows)
 	files := []struct {
 		state slotState
 		read  func(context.Context, string) (*api.CSVResults, error)
@@ -62,6 +186,7 @@ func (r *run) readAnswers(ctx context.Context, j *job, info api.JobInfo) (*answe
 		if f.none {
 			continue // the job's own counters say so
 		}
+		before := a.said.len()
 		for try := 1; ; try++ {
 			err := r.readFile(ctx, j, info.ID, a, f.state, f.read)
 			var misfit *misfitError
@@ -73,12 +198,16 @@ func (r *run) readAnswers(ctx context.Context, j *job, info api.JobInfo) (*answe
 				return nil, err
 			}
 			// A download that was cut is read again from its beginning.
-			a.forget(f.state)
+			a.said.cut(before)
 			if !sleep(ctx, backoff(r.t.options.RetryPause, try)) {
 				a.discard()
 				return nil, context.Cause(ctx)
 			}
 		}
+	}
+	if err := a.join(j.index); err != nil {
+		a.discard()
+		return nil, fmt.Errorf("bulk job %s: %w", info.ID, err)
 	}
 	return a, nil
 }
@@ -94,14 +223,6 @@ type misfitError struct{ text string }
 
 func (e *misfitError) Error() string { return e.text }
 
-func (a *answers) forget(state slotState) {
-	for i := range a.slots {
-		if s := a.slots[i].state; s == state || (s == slotCreated && state == slotAccepted) {
-			a.slots[i] = slot{}
-		}
-	}
-}
-
 // readFile reads one result file.
 func (r *run) readFile(ctx context.Context, j *job, id string, a *answers, state slotState, read func(context.Context, string) (*api.CSVResults, error)) error {
 	file, err := read(ctx, id)
@@ -116,6 +237,7 @@ func (r *run) readFile(ctx context.Context, j *job, id string, a *answers, state
 	if keyAt < 0 && j.index.by.isID() {
 		keyAt = idAt
 	}
+	var s slot
 	createdAt := slices.Index(header, "sf__Created")
 	errorAt := slices.Index(header, "sf__Error")
 	for file.Next() {
@@ -123,18 +245,16 @@ func (r *run) readFile(ctx context.Context, j *job, id string, a *answers, state
 		if keyAt < 0 {
 			return &misfitError{fmt.Sprintf("results of bulk job %s lack the column %s, so they fit no row", id, keyName)}
 		}
-		at, ok := j.index.find(line[keyAt])
-		if !ok && j.index.by.isID() && idAt >= 0 {
-			at, ok = j.index.find(line[idAt])
+		h := j.index.hash(line[keyAt])
+		known := j.index.mayHold(h)
+		if !known && j.index.by.isID() && idAt >= 0 {
+			h = j.index.hash(line[idAt])
+			known = j.index.mayHold(h)
 		}
-		if !ok {
+		if !known {
 			return &misfitError{fmt.Sprintf("results of bulk job %s hold %s %s, which no row of it has", id, keyName, show(line[keyAt]))}
 		}
-		s := &a.slots[at]
-		if s.state != slotUnknown {
-			return &misfitError{fmt.Sprintf("results of bulk job %s hold %s %s twice", id, keyName, show(line[keyAt]))}
-		}
-		s.state = state
+		s = slot{state: state}
 		switch state {
 		case slotAccepted:
 			if createdAt >= 0 && strings.EqualFold(line[createdAt], "true") {
@@ -151,10 +271,13 @@ func (r *run) readFile(ctx context.Context, j *job, id string, a *answers, state
 			if errorAt >= 0 {
 				refused.Error = line[errorAt]
 			}
-			if err := a.keep(s, refused); err != nil {
+			if err := a.keep(&s, refused); err != nil {
 				return err
 			}
 		}
+		record := a.said.room()
+		binary.LittleEndian.PutUint64(record, h)
+		s.put(record[8:])
 	}
 	if err := file.Err(); err != nil {
 		return fmt.Errorf("read the results of bulk job %s: %w", id, err)
@@ -208,8 +331,11 @@ func (a *answers) answer(s *slot) (answer, error) {
 	return answer{id: row.ID, errors: []api.RowError{api.ParseResultError(row.Error)}}, nil
 }
 
-// discard removes the errors file.
+// discard removes the files.
 func (a *answers) discard() {
+	if err := errors.Join(a.said.discard(), a.found.discard()); err != nil {
+		a.t.log.Warn("a job's file of results", "error", err)
+	}
 	if a.errors == nil {
 		return
 	}
@@ -263,7 +389,10 @@ func (r *run) settleJob(ctx context.Context, j *job, batch destinations.Batch, a
 		if pending != nil && !pending.Has(op.Seq) {
 			continue
 		}
-		slot := &a.slots[at]
+		slot, err := a.at(at)
+		if err != nil {
+			return left, err
+		}
 		switch slot.state {
 		case slotUnprocessed:
 			left.unprocessed = left.unprocessed.Append(op.Seq)

@@ -416,9 +416,10 @@ func asJob(b api.BatchInfo) api.JobInfo {
 
 // readBatch reads a batch's results, which are in the order of its rows.
 func (r *run) readBatch(ctx context.Context, j *job, id string, b api.BatchInfo) (*answers, error) {
-	a := &answers{slots: make([]slot, j.rows), t: r.t}
+	a := newAnswers(r.t, j.rows)
+	a.block = make([]slot, j.rows)
 	for try := 1; ; try++ {
-		clear(a.slots)
+		clear(a.block)
 		err := r.readRows(ctx, a, id, b)
 		var misfit *misfitError
 		if err == nil {
@@ -436,8 +437,8 @@ func (r *run) readBatch(ctx context.Context, j *job, id string, b api.BatchInfo)
 }
 
 func (r *run) readRows(ctx context.Context, a *answers, id string, b api.BatchInfo) error {
-	for i := range a.slots {
-		a.slots[i].state = slotUnprocessed
+	for i := range a.block {
+		a.block[i].state = slotUnprocessed
 	}
 	if b.State == api.BatchNotProcessed || b.State == api.BatchFailed && b.RecordsProcessed == 0 {
 		return nil
@@ -456,10 +457,10 @@ func (r *run) readRows(ctx context.Context, a *answers, id string, b api.BatchIn
 		if successAt < 0 || idAt < 0 || createdAt < 0 || errorAt < 0 {
 			return &misfitError{fmt.Sprintf("results of batch %s lack a column of Id, Success, Created and Error", b.ID)}
 		}
-		if n >= len(a.slots) {
-			return &misfitError{fmt.Sprintf("results of batch %s hold more rows than the %d that were sent", b.ID, len(a.slots))}
+		if n >= len(a.block) {
+			return &misfitError{fmt.Sprintf("results of batch %s hold more rows than the %d that were sent", b.ID, len(a.block))}
 		}
-		line, s := file.Row(), &a.slots[n]
+		line, s := file.Row(), &a.block[n]
 		switch {
 		case strings.EqualFold(line[successAt], "true"):
 			s.state = slotAccepted
@@ -478,8 +479,8 @@ func (r *run) readRows(ctx context.Context, a *answers, id string, b api.BatchIn
 	if err := file.Err(); err != nil {
 		return fmt.Errorf("read the results of batch %s: %w", b.ID, err)
 	}
-	if n < len(a.slots) && (b.State != api.BatchFailed || int64(n) < b.RecordsProcessed) {
-		return &misfitError{fmt.Sprintf("results of batch %s hold %d rows of the %d that were sent", b.ID, n, len(a.slots))}
+	if n < len(a.block) && (b.State != api.BatchFailed || int64(n) < b.RecordsProcessed) {
+		return &misfitError{fmt.Sprintf("results of batch %s hold %d rows of the %d that were sent", b.ID, n, len(a.block))}
 	}
 	return nil
 }

@@ -190,7 +190,6 @@ func (r *run) concludeJob(ctx context.Context, j *job, batch destinations.Batch,
 	r.t.limiter.learn(j.place, j.crowded || crowded(code, message))
 	answers.discard()
 	j.discard()
-	j.index = nil // the memory is wanted for other jobs
 	if err != nil {
 		return false, err
 	}

@@ -10,8 +10,9 @@
 // A pass's operations go, in the plan's order, to one stream for each wire
 // call (insert, update by Id, upsert, delete). A stream makes Collections
 // batches of up to 200 records while it has few operations and Bulk jobs once
-// a job costs fewer API calls. Memory holds the batches in flight, at most one
-// job being built and, for jobs, about fifty bytes a row: never the plan.
+// a job costs fewer API calls. Memory holds the batches in flight, one job being
+// built and, of each job, four bytes a row: never the plan. What tells the results
+// of a job's rows apart lies in temporary files.
 //
 // Every batch is recorded in the journal before anything of it is sent, and
 // closed when each of its operations has an outcome or is known not to have
@@ -43,11 +44,14 @@
 //
 // # How much at once
 //
-// A run has parallelism Collections calls or batches in flight at most. Beside
-// that, all runs on a destination share one bound on Collections calls, which
-// rises while answers are clean, is halved where the org shows that it is
-// crowded, and is remembered from run to run of a process. Bulk API batches, which
-// the org queues by itself, are not under it.
+// A run has parallelism Collections calls or bulk batches in flight at most, and
+// three Bulk API 2.0 jobs, on parts of which the org works side by side. Beside
+// that, all runs on a destination share one bound, which rises by one for every
+// round of clean answers, is halved where the org shows that it is crowded (row
+// locks, too many long-running Apex requests or requests side by side, 503), and
+// is remembered from run to run of a process. Calls and bulk batches wait in
+// lines of their own under it, so that a small run does not queue behind a large
+// job. Destination.Reading tells the bound, which progress shows.
 //
 // # Collections
 //

@@ -15,8 +15,9 @@ const (
 	// org takes.
 	maxJobBytes = api.MaxUploadBytes - 1<<20
 
-	// maxJobRows bounds a job's rows, and with them the memory that
-	// correlating its results takes: about fifty bytes a row.
+	// maxJobRows bounds a job's rows, and with them the memory that it takes
+	// to tell their results apart: four bytes a row. Work on a job's results
+	// goes on beside the org's work on the next one.
 	maxJobRows = 500_000
 )
 
@@ -67,7 +68,7 @@ func (r *run) newJob(c call) (*job, error) {
 	if r.t.bulk1() {
 		j.maxBytes = api.MaxBatchBytes
 	} else {
-		j.index = newIndex(r.t.key(c))
+		j.index = newIndex(r.t.key(c), r.t.options.SpoolDir)
 		if r.t.lockField >= 0 {
 			j.groups = make([]group, 1+jobGroups)
 		}
@@ -143,7 +144,7 @@ func (j *job) add(x *row) (fit, error) {
 		return full, nil
 	}
 	// Two rows with one key could not be told apart in the results.
-	if j.index != nil && !j.index.add(j.t.keyOf(j.c, x), uint32(j.rows)) {
+	if j.index != nil && !j.index.add(j.t.keyOf(j.c, x)) {
 		return unfit, nil
 	}
 	if err := j.put(j.groupOf(x)); err != nil {
@@ -165,6 +166,9 @@ func (j *job) seal() error {
 		j.groups[i].open = nil
 	}
 	j.line = nil
+	if j.index != nil {
+		return j.index.keys.err
+	}
 	return nil
 }
 
@@ -191,8 +195,9 @@ func (r jobReader) Rows() int64 { return r.rows }
 // Close implements io.Closer.
 func (r jobReader) Close() error { return nil }
 
-// discard removes the file. It is safe twice.
+// discard removes the files. It is safe twice.
 func (j *job) discard() {
+	j.discardIndex()
 	if j.file == nil {
 		return
 	}
@@ -202,30 +207,12 @@ func (j *job) discard() {
 	j.file = nil
 }
 
-// index finds a row's position in a job by its key: by a hash of the key as
-// its field compares values, so that a key which comes back reformatted is
-// still found.
-type index struct {
-	by   *field
-	seed maphash.Seed
-	at   map[uint64]uint32
-}
-
-func newIndex(by *field) *index {
-	return &index{by: by, seed: maphash.MakeSeed(), at: make(map[uint64]uint32)}
-}
-
-// add enters a key. It returns false for a key that is there already.
-func (x *index) add(key string, position uint32) bool {
-	h := maphash.String(x.seed, x.by.fold(key))
-	if _, taken := x.at[h]; taken {
-		return false
+func (j *job) discardIndex() {
+	if j.index == nil {
+		return
 	}
-	x.at[h] = position
-	return true
-}
-
-func (x *index) find(key string) (uint32, bool) {
-	position, ok := x.at[maphash.String(x.seed, x.by.fold(key))]
-	return position, ok
+	if err := j.index.keys.discard(); err != nil {
+		j.t.log.Warn("a job's file of keys", "error", err)
+	}
+	j.index = nil
 }

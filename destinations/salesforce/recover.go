@@ -181,6 +181,7 @@ func (r *run) recoverJob(ctx context.Context, b destinations.Batch, pending *pla
 	if err != nil {
 		return err
 	}
+	defer j.discard()
 	if !whole {
 		// Ids that were found by query are not in the plan. The job is over,
 		// and sending its rows again changes nothing that it did.
@@ -229,9 +230,10 @@ func (r *run) rebuild(b destinations.Batch) (j *job, whole bool, err error) {
 	if !ok {
 		return nil, false, fmt.Errorf("its step %q is not known", b.Step)
 	}
-	j = &job{c: c, t: r.t, seqs: b.Seqs, index: newIndex(r.t.key(c)), attempts: 1}
+	j = &job{c: c, t: r.t, seqs: b.Seqs, index: newIndex(r.t.key(c), r.t.options.SpoolDir), attempts: 1}
 	ops, err := r.plan.Read(b.Seqs)
 	if err != nil {
+		j.discard()
 		return nil, false, fmt.Errorf("read its operations: %w", err)
 	}
 	defer ops.Close()
@@ -239,14 +241,16 @@ func (r *run) rebuild(b destinations.Batch) (j *job, whole bool, err error) {
 		x := newRow(ops.Operation(), false)
 		key := r.t.keyOf(c, &x)
 		if key == "" {
-			return nil, false, nil
+			return j, false, nil
 		}
-		if !j.index.add(key, uint32(j.rows)) {
+		if !j.index.add(key) {
+			j.discard()
 			return nil, false, fmt.Errorf("two operations have the key of %s", describeKey(x.op))
 		}
 		j.rows++
 	}
 	if err := ops.Err(); err != nil {
+		j.discard()
 		return nil, false, fmt.Errorf("read its operations: %w", err)
 	}
 	return j, true, nil

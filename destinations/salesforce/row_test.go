@@ -3,7 +3,6 @@ package salesforce
 import (
 	"encoding/csv"
 	"encoding/json"
-	"fmt"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -168,24 +167,6 @@ func FuzzJSONString(f *testing.F) {
 			t.Fatalf("%q came back as %q", s, got)
 		}
 	})
-}
-
-func TestIndex(t *testing.T) {
-	x := newIndex(fieldOf(api.Field{Name: "N__c", Type: "double"}))
-	for i := range 1000 {
-		if !x.add(fmt.Sprint(i*1_000_003), uint32(i)) {
-			t.Fatalf("key %d taken", i)
-		}
-	}
-	if x.add("1000003.00", 5) {
-		t.Fatal("a second row with the same number was let in")
-	}
-	if at, ok := x.find("1.000003E6"); !ok || at != 1 {
-		t.Fatalf("found %d, %v", at, ok)
-	}
-	if _, ok := x.find("17"); ok {
-		t.Fatal("found a key that is not there")
-	}
 }
 
 func TestEstimate(t *testing.T) {
