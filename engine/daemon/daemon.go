@@ -46,6 +46,8 @@ type Daemon struct {
 
 	mu       sync.Mutex // guards the rest
 	gen      *generation
+	taken    time.Time // when gen came into force
+	refused  error     // why a newer config was not, nil where none was
 	notReady error // why the daemon does not work, nil while it does
 	stopping bool
 	jobsCtx  context.Context // ends when the daemon stops; bounds the jobs' life
@@ -137,7 +139,7 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	jobsCtx, stopJobs := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopJobs()
 	d.mu.Lock()
-	d.gen, d.jobsCtx = g, jobsCtx
+	d.gen, d.jobsCtx, d.taken = g, jobsCtx, time.Now()
 	d.mu.Unlock()
 	defer func() {
 		d.mu.Lock()
@@ -327,16 +329,14 @@ func (d *Daemon) Reload(ctx context.Context) error {
 	}
 	w, err := d.o.Load()
 	if err != nil {
-		d.log.ErrorContext(ctx, "the new config is refused and the old one kept", "error", err)
-		return &ReloadError{err}
+		return d.refuse(ctx, err)
 	}
 	d.mu.Lock()
 	old := d.gen
 	d.mu.Unlock()
 	g, err := wire(w, old)
 	if err != nil {
-		d.log.ErrorContext(ctx, "the new config is refused and the old one kept", "error", err)
-		return &ReloadError{err}
+		return d.refuse(ctx, err)
 	}
 	d.mu.Lock()
 	if d.stopping {
@@ -344,6 +344,7 @@ func (d *Daemon) Reload(ctx context.Context) error {
 		return errors.Join(ErrStopping, g.close())
 	}
 	d.gen, old.retired = g, true
+	d.taken, d.refused = time.Now(), nil
 	unused := old.users == 0
 	d.setTable(time.Now())
 	d.dispatch() // there may be more places now
@@ -356,6 +357,26 @@ func (d *Daemon) Reload(ctx context.Context) error {
 		}
 	}
 	return d.persist()
+}
+
+// refuse keeps the config in force, and says why.
+func (d *Daemon) refuse(ctx context.Context, err error) error {
+	d.log.ErrorContext(ctx, "the new config is refused and the old one kept", "error", err)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.refused = err
+	return &ReloadError{err}
+}
+
+// Config returns the config in force, since when it is, and why a newer one was
+// refused, nil where none was. The config is nil before Ready.
+func (d *Daemon) Config() (w *Wired, since time.Time, refused error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.gen == nil {
+		return nil, time.Time{}, nil
+	}
+	return d.gen.Wired, d.taken, d.refused
 }
 
 func (d *Daemon) fingerprint() string {

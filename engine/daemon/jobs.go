@@ -302,10 +302,7 @@ func (d *Daemon) endJob(j *job, err error) {
 // It returns an *engine.UsageError for names that do not exist, a *BusyError
 // where a sync named, or the sequence, runs or waits already, and ErrStopping.
 // The syncs of a sequence, and all of them, wait for runs that are going on.
-func (d *Daemon) Start(ctx context.Context, r Request) (Job, error) {
-	if err := ctx.Err(); err != nil {
-		return Job{}, err
-	}
+func (d *Daemon) Start(r Request) (Job, error) {
 	j, err := d.take(r)
 	if err != nil {
 		return Job{}, err
@@ -422,9 +419,14 @@ func (j *job) ended() bool {
 func (j *job) shown() Job {
 	out := Job{ID: j.id, Sequence: j.sequence, Trigger: j.trigger}
 	for _, p := range j.parts {
-		out.Runs = append(out.Runs, Started{Sync: p.sync, RunID: p.id, State: p.state, Since: j.acceptedAt})
+		out.Runs = append(out.Runs, p.shown())
 	}
 	return out
+}
+
+// shown is what callers see of a part. Daemon.mu is held.
+func (p *part) shown() Started {
+	return Started{Sync: p.sync, RunID: p.id, State: p.state, Since: p.job.acceptedAt}
 }
 
 // Jobs returns what was accepted and has not ended, oldest first.
@@ -483,10 +485,21 @@ func (d *Daemon) Cancel(id string, abort bool) error {
 	return nil
 }
 
-// Wait waits for a run to end and returns its record; for one that ended
-// before, that of the history. The error says why a run has no record, or why
-// waiting failed; how the run itself ended is in the record.
-func (d *Daemon) Wait(ctx context.Context, run string) (*engine.Run, error) {
+// Find returns where a run is that was accepted and has not ended, or ended
+// lately.
+func (d *Daemon) Find(run string) (Started, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if p := d.find(run); p != nil {
+		return p.shown(), true
+	}
+	return Started{}, false
+}
+
+// Wait waits for a run to end and returns how it did; of one that ended long
+// ago, what the history has. Its record is nil where it never began, and its Err
+// then says why. The error is that of waiting.
+func (d *Daemon) Wait(ctx context.Context, run string) (engine.Ended, error) {
 	d.mu.Lock()
 	p := d.find(run)
 	var history *engine.History
@@ -496,33 +509,24 @@ func (d *Daemon) Wait(ctx context.Context, run string) (*engine.Run, error) {
 	d.mu.Unlock()
 	if p == nil {
 		if history == nil {
-			return nil, d.Ready()
+			return engine.Ended{}, d.Ready()
 		}
-		return history.Get(run)
+		r, err := history.Get(run)
+		if err != nil {
+			return engine.Ended{}, err
+		}
+		return engine.Ended{Sync: r.Sync, Run: r, Err: errorOf(r)}, nil
 	}
 	select {
 	case <-p.done:
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return engine.Ended{}, ctx.Err()
 	}
-	if p.run == nil {
-		if p.err == nil {
-			return nil, ErrNotBegun
-		}
-		return nil, p.err
+	x := engine.Ended{Sync: p.sync, Run: p.run, Err: p.err}
+	if x.Run == nil && x.Err == nil {
+		x.Err = ErrNotBegun // passed over in its sequence
 	}
-	return p.run, nil
-}
-
-// Err returns how a run that ended lately ended, as Engine.Run said it; nil for
-// one that is not remembered.
-func (d *Daemon) Err(run string) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if p := d.recent[run]; p != nil {
-		return p.err
-	}
-	return nil
+	return x, nil
 }
 
 // Progress returns how far a run is that was accepted and has not ended.

@@ -280,11 +280,16 @@ func endOf(e *engine.Engine, id string) (*engine.Run, error) {
 	if err != nil {
 		return nil, nil // it never began, or is forgotten
 	}
+	return run, errorOf(run)
+}
+
+// errorOf is why a run of the history did not complete, nil where it did.
+func errorOf(run *engine.Run) error {
 	switch run.Status {
 	case engine.Succeeded, engine.CompletedWithErrors:
-		return run, nil
+		return nil
 	}
-	return run, errors.New(run.Error)
+	return errors.New(run.Error)
 }
 
 func sortedNames(m map[string]models.Sequence) []string { return slices.Sorted(maps.Keys(m)) }

@@ -270,8 +270,8 @@ func (d *Daemon) next(e entry) time.Time {
 	return d.table.NextOf(e.String())
 }
 
-// Status returns how each sync of the config stands, in the config's order.
-func (d *Daemon) Status() ([]SyncStatus, error) {
+// Syncs returns how each sync of the config stands, in the config's order.
+func (d *Daemon) Syncs() ([]SyncStatus, error) {
 	var out []SyncStatus
 	d.mu.Lock()
 	if d.gen == nil {
@@ -304,11 +304,11 @@ func (d *Daemon) Status() ([]SyncStatus, error) {
 }
 
 // Sequences returns how each sequence of the config stands, by name.
-func (d *Daemon) Sequences() ([]SequenceStatus, error) {
+func (d *Daemon) Sequences() []SequenceStatus {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.gen == nil {
-		return nil, d.notReady
+		return nil
 	}
 	var out []SequenceStatus
 	for _, name := range sortedNames(d.gen.Engine.Sequences) {
@@ -323,7 +323,7 @@ func (d *Daemon) Sequences() ([]SequenceStatus, error) {
 		}
 		out = append(out, one)
 	}
-	return out, nil
+	return out
 }
 
 // Paused reports whether a sync or a sequence is paused.
