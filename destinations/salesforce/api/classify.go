@@ -88,6 +88,9 @@ func lookUp(code string) (advice, bool) {
 	if a, ok := advices[code]; ok {
 		return a, true
 	}
+	if a, ok := rare[code]; ok {
+		return a, true
+	}
 	if strings.Contains(code, "_") {
 		return advice{}, false
 	}
@@ -114,7 +117,8 @@ const (
 	hintDelete    = "Other records depend on this one; delete or detach those first."
 )
 
-// advices is every code of the REST API that is acted on or explained.
+// advices is every code of the REST API that is likely to come of writing rows,
+// or that is acted on.
 var advices = map[string]advice{
 	// Session and org.
 	"INVALID_SESSION_ID":     {RenewSession, "The session is not accepted even after a new login; check the session and IP policies of the user and the app."},
