@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/big"
+	"strconv"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -28,6 +30,7 @@ type column struct {
 	children []column
 
 	// What the readers take from the array, bound once a batch.
+	scale    int    // digits after the point that the batch itself tells, else the type's
 	bytes    []byte // a bitmap or values of fixed size
 	offsets  []int32
 	wide     []int64 // offsets of the large types
@@ -51,12 +54,24 @@ func (b *Batch) Reset(record arrow.RecordBatch) error {
 		return fmt.Errorf("a record batch has %d columns instead of %d", record.NumCols(), len(b.columns))
 	}
 	for i := range b.columns {
+		b.columns[i].scale = scaleOf(record.Schema().Field(i), b.columns[i].typ.Scale)
 		if err := b.columns[i].bind(record.Column(i)); err != nil {
 			return fmt.Errorf("column %q (%s): %w", b.columns[i].name, b.columns[i].typ.Name, err)
 		}
 	}
 	b.rows = int(record.NumRows())
 	return nil
+}
+
+// scaleOf returns the digits after the point that a field's metadata tells, as
+// Snowflake's does.
+func scaleOf(f arrow.Field, fallback int) int {
+	if text, ok := f.Metadata.GetValue("scale"); ok {
+		if n, err := strconv.Atoi(text); err == nil && n >= 0 && n <= 38 {
+			return n
+		}
+	}
+	return fallback
 }
 
 // Rows returns the number of rows of the current record batch.
@@ -91,7 +106,7 @@ func (c *column) child(i int, typ *Type, name string, a arrow.Array) error {
 	for len(c.children) <= i {
 		c.children = append(c.children, column{})
 	}
-	c.children[i].typ, c.children[i].name = typ, name
+	c.children[i].typ, c.children[i].name, c.children[i].scale = typ, name, typ.Scale
 	return c.children[i].bind(a)
 }
 
@@ -177,6 +192,11 @@ func (c *column) bindBlob() error {
 		c.wide = a.ValueOffsets()
 		c.bytes = a.ValueBytes()
 		c.read = readLargeBlob
+	case *array.Struct:
+		if c.typ.Kind == models.Decimal && c.bindDecfloat(a) {
+			return nil
+		}
+		return c.unexpected()
 	case *array.FixedSizeBinary:
 		c.read = func(_ *column, dst []byte, row int) ([]byte, error) {
 			return append(dst, a.Value(row)...), nil
@@ -233,6 +253,9 @@ func integer(a arrow.Array) func(c *column, row int) int64 {
 
 // bindNumber accepts any width; decimals must have the type's own scale.
 func (c *column) bindNumber() bool {
+	if c.scale != c.typ.Scale {
+		return false
+	}
 	if get := integer(c.array); get != nil {
 		c.read = func(c *column, dst []byte, row int) ([]byte, error) {
 			return c.typ.AppendInt(dst, get(c, row)), nil
@@ -297,7 +320,7 @@ func (c *column) unitOf() int64 {
 	case *arrow.Time64Type:
 		return perSecond(int(t.Unit) * 3)
 	}
-	return perSecond(c.typ.Scale)
+	return perSecond(c.scale)
 }
 
 func (c *column) bindClock() bool {
@@ -339,7 +362,7 @@ func (c *column) bindInstant() bool {
 	}
 	fraction, ok := t.FieldIdx("fraction")
 	if !ok {
-		unit := perSecond(c.typ.Scale)
+		unit := perSecond(c.scale)
 		c.read = func(_ *column, dst []byte, row int) ([]byte, error) {
 			return AppendInstant(dst, seconds.Value(row), unit), nil
 		}
@@ -395,4 +418,35 @@ func (c *column) bindObject() error {
 	}
 	c.read = (*column).appendObject
 	return nil
+}
+
+// bindDecfloat accepts Snowflake's decimal floating point: an exponent of ten
+// and a significand, big-endian two's complement without leading bytes.
+func (c *column) bindDecfloat(a *array.Struct) bool {
+	t := a.DataType().(*arrow.StructType)
+	at, ok := t.FieldIdx("exponent")
+	if !ok {
+		return false
+	}
+	exponents, ok := a.Field(at).(*array.Int16)
+	if !ok {
+		return false
+	}
+	if at, ok = t.FieldIdx("significand"); !ok {
+		return false
+	}
+	significands, ok := a.Field(at).(*array.Binary)
+	if !ok {
+		return false
+	}
+	c.read = func(_ *column, dst []byte, row int) ([]byte, error) {
+		bytes := significands.Value(row)
+		n := new(big.Int).SetBytes(bytes)
+		if len(bytes) > 0 && bytes[0]&0x80 != 0 {
+			n.Sub(n, new(big.Int).Lsh(big.NewInt(1), uint(8*len(bytes))))
+		}
+		digits, err := shift(n, int(exponents.Value(row)))
+		return append(dst, digits...), err
+	}
+	return true
 }

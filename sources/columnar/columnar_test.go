@@ -33,6 +33,8 @@ var (
 	wall      = &columnar.Type{Name: "TIMESTAMP_NTZ(9)", Kind: models.Timestamp, Form: columnar.Instant, Scale: 9}
 	moment    = &columnar.Type{Name: "TIMESTAMP_TZ(3)", Kind: models.TimestampTZ, Form: columnar.Instant, Scale: 3}
 	texts     = &columnar.Type{Name: "ARRAY<STRING>", Kind: models.List, Form: columnar.Items, Elem: text}
+	mixed     = &columnar.Type{Name: "ARRAY", Kind: models.List}
+	decfloat  = &columnar.Type{Name: "DECFLOAT", Kind: models.Decimal}
 	object    = &columnar.Type{Name: "STRUCT", Kind: models.JSON, Fields: []columnar.Field{{Name: "a", Type: integer}, {Name: `b"`, Type: texts}, {Name: "c", Type: double}}}
 )
 
@@ -138,6 +140,16 @@ func TestForms(t *testing.T) {
 		{"a list", texts, models.ListValue([]models.Value{models.TextValue("a"), {}, models.TextValue("")}), map[arrow.DataType]string{
 			arrow.ListOf(arrow.BinaryTypes.String): `["a", null, ""]`, arrow.LargeListOf(arrow.BinaryTypes.String): `["a", null, ""]`,
 		}},
+		{"a list printed as JSON", mixed, models.ListValue([]models.Value{models.TextValue("a"), {}, models.IntValue(1), models.DecimalValue("0.0015"), models.BoolValue(true), models.JSONValue(`{"b": [1]}`)}), map[arrow.DataType]string{
+			arrow.BinaryTypes.String: `"[\n  \"a\",\n null, 1, 1.5e-3, true, {\"b\": [1]} ]"`,
+		}},
+		{"a decimal floating point number", decfloat, models.DecimalValue("-12.5"), map[arrow.DataType]string{
+			arrow.StructOf(arrow.Field{Name: "exponent", Type: arrow.PrimitiveTypes.Int16}, arrow.Field{Name: "significand", Type: arrow.BinaryTypes.Binary}): `{"exponent": -1, "significand": "gw=="}`,
+			arrow.BinaryTypes.String: `"-12.5"`,
+		}},
+		{"a large decimal floating point number", decfloat, models.DecimalValue("12800"), map[arrow.DataType]string{
+			arrow.StructOf(arrow.Field{Name: "exponent", Type: arrow.PrimitiveTypes.Int16}, arrow.Field{Name: "significand", Type: arrow.BinaryTypes.Binary}): `{"exponent": 2, "significand": "AIA="}`,
+		}},
 		{"an object", object, models.JSONValue(`{"a":1,"b\"":["x\u000a",null],"c":null}`), map[arrow.DataType]string{
 			arrow.StructOf(arrow.Field{Name: "a", Type: arrow.PrimitiveTypes.Int64, Nullable: true}, arrow.Field{Name: `b"`, Type: arrow.ListOf(arrow.BinaryTypes.String), Nullable: true}, arrow.Field{Name: "c", Type: arrow.PrimitiveTypes.Float64, Nullable: true}): `{"a": 1, "b\"": ["x\n", null], "c": null}`,
 			arrow.BinaryTypes.String: `"{\"a\":1,\"b\\\"\":[\"x\\u000a\",null],\"c\":null}"`,
@@ -236,6 +248,10 @@ func TestDecodeErrors(t *testing.T) {
 		"a torn number":         {integer, make([]byte, 15)},
 		"a moment too far":      {wall, columnar.AppendSecondsNanos(nil, math.MaxInt64/1_000_000, 0)},
 		"a moment long ago":     {wall, columnar.AppendSecondsNanos(nil, math.MinInt64/1_000_000-1, 0)},
+		"an array cut off":      {mixed, []byte(`["a"`)},
+		"no array":              {mixed, []byte(`{"a": 1}`)},
+		"an array not of JSON":  {mixed, []byte(`[undefined]`)},
+		"an array not of UTF-8": {mixed, []byte("[\"\xff\"]")},
 		"a torn list":           {texts, []byte{0, 0, 0, 9, 'x'}},
 		"a list of half a size": {texts, []byte{0, 0}},
 	} {
@@ -321,6 +337,34 @@ func TestAppendDecimal(t *testing.T) {
 	}
 }
 
+func TestPlainDecimal(t *testing.T) {
+	for given, want := range map[string]string{
+		"0": "0", "-0.0": "0.0", "1e3": "1000", "-1.25E-2": "-0.0125", "12": "12", "1.50": "1.50", "0e99": "0",
+		"": "", "e1": "", "1e": "", "1e99999": "", "0x1": "", "1_0": "", "nan": "", "1.2.3": "",
+	} {
+		got, err := columnar.PlainDecimal(given)
+		if got != want || (err != nil) != (want == "") {
+			t.Errorf("%q: got %q, %v, want %q", given, got, err, want)
+		}
+	}
+}
+
+// TestScaleOfTheBatch reads a time whose unit only the batch tells.
+func TestScaleOfTheBatch(t *testing.T) {
+	record := recordOf(t, arrow.PrimitiveTypes.Int64, "[1500]")
+	unscaled := &columnar.Type{Name: "TIMESTAMP_NTZ", Kind: models.Timestamp, Form: columnar.Instant, Scale: 9}
+	meta := arrow.NewMetadata([]string{"logicalType", "scale"}, []string{"TIMESTAMP_NTZ", "3"})
+	schema := arrow.NewSchema([]arrow.Field{{Name: "v", Type: arrow.PrimitiveTypes.Int64, Metadata: meta}}, nil)
+	frame := frameOf(t, unscaled, array.NewRecordBatch(schema, record.Columns(), 1), 0)
+	if got := valueOf(t, unscaled, frame); got.Int() != 1_500_000 {
+		t.Errorf("got %d microseconds", got.Int())
+	}
+	b := columnar.NewBatch([]columnar.Field{{Name: "v", Type: number}})
+	if err := b.Reset(array.NewRecordBatch(schema, record.Columns(), 1)); err == nil {
+		t.Error("a number of another scale than its type's is accepted")
+	}
+}
+
 // TestVersion holds that what decides the bytes decides the version, and the
 // columns' order does not.
 func TestVersion(t *testing.T) {
@@ -342,7 +386,7 @@ func TestVersion(t *testing.T) {
 
 // FuzzDecode looks for cells that decode and key otherwise than promised.
 func FuzzDecode(f *testing.F) {
-	types := []*columnar.Type{boolean, integer, number, whole, bigNumber, double, text, binary, document, date, clock, wall, moment, texts}
+	types := []*columnar.Type{boolean, integer, number, whole, bigNumber, double, text, binary, document, date, clock, wall, moment, texts, mixed}
 	f.Add(uint8(2), []byte("0123456789abcdef"))
 	f.Add(uint8(13), []byte{0, 0, 0, 1, 'x', 255, 255, 255, 255})
 	f.Fuzz(func(t *testing.T, which uint8, cell []byte) {

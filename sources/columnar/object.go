@@ -1,8 +1,13 @@
 package columnar
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"math/big"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"coho/models"
@@ -91,4 +96,98 @@ func appendQuoted(dst []byte, s string) []byte {
 		}
 	}
 	return append(dst, '"')
+}
+
+// decodeArray reads a list that the warehouse printed as a JSON array. Nested
+// arrays and objects stay JSON.
+func decodeArray(cell []byte) (models.Value, error) {
+	if !utf8.Valid(cell) {
+		return models.Value{}, errUTF8
+	}
+	var elements []json.RawMessage
+	if err := json.Unmarshal(cell, &elements); err != nil {
+		return models.Value{}, fmt.Errorf("the array is not valid JSON: %w", err)
+	}
+	values := make([]models.Value, len(elements))
+	for i, e := range elements {
+		v, err := decodeElement(e)
+		if err != nil {
+			return models.Value{}, err
+		}
+		values[i] = v
+	}
+	return models.ListValue(values), nil
+}
+
+func decodeElement(e json.RawMessage) (models.Value, error) {
+	e = bytes.TrimSpace(e)
+	switch e[0] { // valid JSON is not empty
+	case 'n':
+		return models.Value{}, nil
+	case 't', 'f':
+		return models.BoolValue(e[0] == 't'), nil
+	case '"':
+		var s string
+		if err := json.Unmarshal(e, &s); err != nil {
+			return models.Value{}, err
+		}
+		return models.TextValue(s), nil
+	case '[', '{':
+		return models.JSONValue(string(e)), nil
+	}
+	if n, err := strconv.ParseInt(string(e), 10, 64); err == nil {
+		return models.IntValue(n), nil
+	}
+	digits, err := PlainDecimal(string(e))
+	if err != nil {
+		return models.Value{}, err
+	}
+	return models.DecimalValue(digits), nil
+}
+
+// maxExponent bounds what a number with an exponent is written out to.
+const maxExponent = 20_000
+
+// PlainDecimal writes a decimal number, an exponent allowed, without one,
+// keeping every digit.
+func PlainDecimal(text string) (string, error) {
+	mantissa, exponent, found := strings.Cut(strings.ToLower(text), "e")
+	e := 0
+	if found {
+		var err error
+		if e, err = strconv.Atoi(exponent); err != nil || e > maxExponent || e < -maxExponent {
+			return "", fmt.Errorf("%.40q is not a number of fewer than %d digits", text, maxExponent)
+		}
+	}
+	whole, fraction, _ := strings.Cut(mantissa, ".")
+	n, ok := new(big.Int).SetString(whole+fraction, 10)
+	if !ok {
+		return "", fmt.Errorf("%.40q is not a number", text)
+	}
+	digits, err := shift(n, e-len(fraction))
+	if err == nil && n.Sign() == 0 {
+		digits = strings.TrimPrefix(digits, "-")
+	}
+	return digits, err
+}
+
+// shift writes n times ten to the power of e.
+func shift(n *big.Int, e int) (string, error) {
+	if e > maxExponent || e < -maxExponent {
+		return "", errors.New("the number has too many digits")
+	}
+	if e >= 0 {
+		if n.Sign() == 0 {
+			return "0", nil
+		}
+		return n.String() + strings.Repeat("0", e), nil
+	}
+	sign, digits := "", n.String()
+	if digits[0] == '-' {
+		sign, digits = "-", digits[1:]
+	}
+	if missing := -e + 1 - len(digits); missing > 0 {
+		digits = strings.Repeat("0", missing) + digits
+	}
+	return sign + digits[:len(digits)+e] + "." + digits[len(digits)+e:], nil
 }

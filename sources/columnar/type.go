@@ -19,7 +19,7 @@ type Form uint8
 
 // The forms of a cell.
 const (
-	Blob      Form = iota // the bytes of a text, a JSON document or a binary
+	Blob      Form = iota // the bytes of a text, a JSON document (a List's too), a binary or a decimal's digits
 	Boolean               // 1 byte, 0 or 1
 	Number                // 16 bytes, two's complement, counting units of 10^-Scale
 	BigNumber             // 32 bytes, likewise
@@ -65,6 +65,9 @@ func (t *Type) decode(cell []byte) (models.Value, error) {
 	case models.Int:
 		return models.IntValue(int64(binary.LittleEndian.Uint64(cell))), nil
 	case models.Decimal:
+		if t.Form == Blob {
+			return models.DecimalValue(string(cell)), nil
+		}
 		var buf [96]byte
 		return models.DecimalValue(string(t.appendDigits(buf[:0], cell))), nil
 	case models.Float:
@@ -85,6 +88,9 @@ func (t *Type) decode(cell []byte) (models.Value, error) {
 		}
 		return models.TimestampValue(micros), nil
 	case models.List:
+		if t.Form == Blob {
+			return decodeArray(cell)
+		}
 		return t.decodeList(cell)
 	}
 	if !utf8.Valid(cell) {
@@ -142,6 +148,9 @@ func (t *Type) appendKey(dst, cell []byte) ([]byte, error) {
 	case models.Bytes:
 		return base64.StdEncoding.AppendEncode(dst, cell), nil
 	case models.Decimal:
+		if t.Form == Blob {
+			break
+		}
 		if len(cell) != sizes[t.Form] {
 			return dst, errCell
 		}
