@@ -1,0 +1,37 @@
+package engine
+
+import (
+	"errors"
+	"io/fs"
+)
+
+// Page returns up to max runs (0: all) that are older than the run with the id
+// before ("": from the newest), newest first, of one sync or, where sync is
+// empty, of all. more says that there are older ones. A run that retention has
+// removed may still be named by before.
+func (h *History) Page(sync, before string, max int) (runs []*Run, more bool, err error) {
+	ids, err := h.ids()
+	if err != nil {
+		return nil, false, err
+	}
+	for _, id := range ids {
+		if before != "" && id >= before {
+			continue // ids sort by the time of their run
+		}
+		r, err := h.read(id)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed by retention since the listing
+		}
+		if err != nil {
+			return nil, false, err
+		}
+		if sync != "" && r.Sync != sync {
+			continue
+		}
+		if max > 0 && len(runs) == max {
+			return runs, true, nil
+		}
+		runs = append(runs, r)
+	}
+	return runs, false, nil
+}
