@@ -19,7 +19,16 @@ import (
 	"coho/planner"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if options := os.Getenv(orgVar); options != "" {
+		if err := serveOrg(options); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // world is an org over HTTP, a client of it, and a plan with its journal.
 type world struct {
