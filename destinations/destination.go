@@ -85,6 +85,41 @@ type Target interface {
 	Usage() Usage
 }
 
+// Referrer is an optional ability of a Target: its fields hold references that
+// it finds by what is known of other records.
+type Referrer interface {
+	// UseParents gives it what the syncs of the same org know of their
+	// records. It is called once, before Estimate and Apply.
+	UseParents(p Parents)
+
+	// Lookups says how each reference is found, in the order of the fields.
+	Lookups() []Lookup
+}
+
+// Lookup is how a field's references are found.
+type Lookup struct {
+	Field  string // the field that refers
+	Object string // what it refers to
+	By     string // the field of Object that is compared
+	// How is "external_id" where the org itself finds the record, "snapshot"
+	// where the snapshots of Syncs are asked before the org, and "query" where
+	// the org is asked.
+	How   string
+	Syncs []string
+}
+
+// Parents is what the snapshots of an org's syncs hold. It is safe for use by
+// several goroutines.
+type Parents interface {
+	// Syncs names the syncs that know the records of an object by a field.
+	Syncs(object, field string) []string
+
+	// Records gives the value of a field of every record of an object that
+	// those syncs know, with its Id, in no order, a record perhaps several
+	// times. A snapshot that belongs to another org is passed over.
+	Records(ctx context.Context, object, field string, each func(value, id string)) error
+}
+
 // MatchField is the index by which Convert knows the match field.
 const MatchField = -1
 
@@ -183,6 +218,11 @@ type Outcome struct {
 	Message  string
 	Fields   []string
 	Attempts int // tries the row got in this run
+
+	// Omitted are the fields of the operation, by index, that it was carried
+	// out without, because what they refer to is not there: the snapshot must
+	// not claim them, and the next run tries them again.
+	Omitted []int
 }
 
 // Usage counts what a run has cost.

@@ -58,6 +58,7 @@ type shared struct {
 	unlock  func() error
 	engines map[*Engine]bool // that are not closed
 	running map[string]bool
+	stores  stores
 }
 
 // New returns an engine over a state directory without touching it yet: what
@@ -235,31 +236,35 @@ func (e *Engine) planDir(sync, run string) string {
 	return filepath.Join(e.syncDir(sync), planPrefix+run)
 }
 
-// openStore opens a sync's snapshot store and clears away the plan
-// directories of runs that never got as far as applying their plan.
+// storeDir is a sync's snapshot store in its folder.
+const storeDir = "store"
+
+// openStore opens a sync's snapshot store, to be given to shared.stores.drop in
+// the end, and clears away the plan directories of runs that never got as far as
+// applying their plan.
 func (e *Engine) openStore(name string) (*snapshot.Store, error) {
 	dir := e.syncDir(name)
 	if err := makeDir(dir); err != nil {
 		return nil, fmt.Errorf("make the state of sync %s: %w", name, err)
 	}
-	store, err := snapshot.Open(filepath.Join(dir, "store"))
+	store, err := e.shared.stores.use(filepath.Join(dir, storeDir))
 	if err != nil {
 		return nil, fmt.Errorf("open the snapshot of sync %s: %w", name, err)
 	}
 	active := ""
 	if ref, ok, err := store.ActivePlan(); err != nil {
-		return nil, errors.Join(fmt.Errorf("read the active plan of sync %s: %w", name, err), store.Close())
+		return nil, errors.Join(fmt.Errorf("read the active plan of sync %s: %w", name, err), e.shared.stores.drop(store))
 	} else if ok {
 		active = ref.Dir
 	}
 	left, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("list plans of sync %s: %w", name, err), store.Close())
+		return nil, errors.Join(fmt.Errorf("list plans of sync %s: %w", name, err), e.shared.stores.drop(store))
 	}
 	for _, p := range left {
 		if strings.HasPrefix(p.Name(), planPrefix) && p.Name() != active {
 			if err := os.RemoveAll(filepath.Join(dir, p.Name())); err != nil {
-				return nil, errors.Join(fmt.Errorf("remove an abandoned plan: %w", err), store.Close())
+				return nil, errors.Join(fmt.Errorf("remove an abandoned plan: %w", err), e.shared.stores.drop(store))
 			}
 		}
 	}
@@ -306,7 +311,7 @@ func (e *Engine) prepare(ctx context.Context, s *models.Sync) (*prepared, error)
 	if err != nil {
 		return nil, err
 	}
-	target, err := dest.Open(ctx, s, cols)
+	target, err := e.openTarget(ctx, dest, s, cols)
 	if err != nil {
 		var ps destinations.Problems
 		if !errors.As(err, &ps) {

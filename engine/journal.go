@@ -76,13 +76,17 @@ func (j *journal) Settle(_ context.Context, batch uint64, ops []*planner.Operati
 	}
 	settlements := make([]snapshot.Settlement, len(ops))
 	var failed int64
+	said := false
 	for i, o := range outcomes {
 		settlements[i] = snapshot.Settlement{
-			Op: ops[i], Applied: o.Result != destinations.Failed, Failed: o.Result == destinations.Failed,
-			Forget: o.Forget, ID: o.ID, Code: o.Code, Message: o.Message,
+			Op: ops[i], Applied: o.Result != destinations.Failed && !passedOver(ops[i].Kind, o), Failed: o.Result == destinations.Failed,
+			Forget: o.Forget, ID: o.ID, Code: o.Code, Message: o.Message, Omitted: o.Omitted,
 		}
 		if o.Result == destinations.Failed {
 			failed++
+		}
+		if o.Result == destinations.Failed || passedOver(ops[i].Kind, o) || len(o.Omitted) > 0 {
+			said = true
 			if err := j.rec.rowError(&RowError{
 				Key: keyMap(j.keyColumns, ops[i].Key), Operation: ops[i].Kind.String(),
 				Code: o.Code, Message: o.Message, Fields: o.Fields, Attempts: o.Attempts, ID: o.ID,
@@ -91,7 +95,7 @@ func (j *journal) Settle(_ context.Context, batch uint64, ops []*planner.Operati
 			}
 		}
 	}
-	if failed > 0 {
+	if said {
 		if err := j.rec.flush(); err != nil {
 			return err
 		}
@@ -103,4 +107,10 @@ func (j *journal) Settle(_ context.Context, batch uint64, ops []*planner.Operati
 	j.progress.Settled.Add(int64(len(ops)))
 	j.progress.Failed.Add(failed)
 	return nil
+}
+
+// passedOver reports a row that was not written and must be planned again:
+// unlike one whose record need not be deleted because it is not there.
+func passedOver(k planner.Kind, o destinations.Outcome) bool {
+	return o.Result == destinations.Skipped && (k == planner.Insert || k == planner.Update || k == planner.Upsert)
 }

@@ -53,7 +53,7 @@ func (e *Engine) Plan(ctx context.Context, name string, o PlanOptions) (run *Run
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, store.Close()) }()
+	defer func() { err = errors.Join(err, e.shared.stores.drop(store)) }()
 
 	run = &Run{ID: id, Sync: name, Status: Planned, StartedAt: started, Errors: []ErrorCount{}}
 	if ref, ok, err := store.ActivePlan(); err != nil {

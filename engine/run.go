@@ -145,7 +145,7 @@ func (r *running) execute(ctx, work context.Context) (err error) {
 		return err
 	}
 	defer func() {
-		if cerr := store.Close(); cerr != nil {
+		if cerr := r.e.shared.stores.drop(store); cerr != nil {
 			err = errors.Join(err, fmt.Errorf("close the snapshot of sync %s: %w", r.sync.Name, cerr))
 		}
 	}()
@@ -254,7 +254,7 @@ func (r *running) unfinished(ctx, work context.Context, store *snapshot.Store) (
 	// How it is written may have changed since.
 	s := saved.Sync
 	s.Write = r.sync.Write
-	target, err := dest.Open(ctx, s, saved.Columns)
+	target, err := r.e.openTarget(ctx, dest, s, saved.Columns)
 	if err != nil {
 		return false, stopped(ctx, fmt.Errorf("resume the plan of run %s: %w", ref.RunID, err))
 	}

@@ -48,7 +48,7 @@ func (e *Engine) open(name string, f func(*snapshot.Store) error) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, store.Close()) }()
+	defer func() { err = errors.Join(err, e.shared.stores.drop(store)) }()
 	return f(store)
 }
 

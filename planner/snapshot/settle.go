@@ -23,6 +23,11 @@ type Settlement struct {
 	ID      string // the record's Id, where one is known
 	Code    string // of a failure
 	Message string
+
+	// Omitted are fields, by index, that an applied operation was carried out
+	// without: the record keeps what was acknowledged of them before, and the
+	// row is compared again by the next run.
+	Omitted []int
 }
 
 // Settle records outcomes of a batch's operations in one synced write: the
@@ -119,7 +124,11 @@ func (w *settling) one(st *Settlement) error {
 		if !op.Counted {
 			w.rows++
 		}
-		return w.record(st, planner.Entry{KeyHash: op.KeyHash, Fingerprint: op.Fingerprint, Acked: true})
+		e := planner.Entry{KeyHash: op.KeyHash, Fingerprint: op.Fingerprint, Acked: true}
+		if len(st.Omitted) > 0 {
+			e.Fingerprint = planner.Hash{}
+		}
+		return w.record(st, e)
 	}
 	return nil
 }
@@ -131,16 +140,30 @@ func (w *settling) record(st *Settlement, e planner.Entry) error {
 	if id == "" {
 		id = op.ID
 	}
+	before, err := w.before(st)
+	if err != nil {
+		return err
+	}
 	w.value = appendRecordHead(w.value[:0], id, op.Key, op.Match)
 	for i := range op.Assignments {
 		a := &op.Assignments[i]
 		if a.Send == planner.OnCreate {
 			continue
 		}
+		cell := a.Cell
+		if slices.Contains(st.Omitted, a.Field) && a.Send == planner.Always {
+			was := slices.IndexFunc(before, func(f planner.RecordField) bool {
+				return a.Field >= 0 && a.Field < len(w.s.columns) && f.Name == w.s.names[w.s.columns[a.Field]]
+			})
+			if was < 0 {
+				continue
+			}
+			cell = before[was].Cell
+		}
 		if a.Field < 0 || a.Field >= len(w.s.columns) {
 			return fmt.Errorf("operation %d names field %d, which its plan does not have", op.Seq, a.Field)
 		}
-		w.value = appendField(w.value, w.s.columns[a.Field], a.Cell)
+		w.value = appendField(w.value, w.s.columns[a.Field], cell)
 	}
 	w.key = hashKey(w.key[:0], prefixRecord, op.KeyHash)
 	if err := w.b.Set(w.key, w.value, nil); err != nil {
@@ -208,6 +231,23 @@ func (w *settling) displace(id string, key planner.Hash) error {
 	}
 	w.moved = true
 	return w.b.Set(hashKey(nil, prefixDisplaced, owner), nil, nil)
+}
+
+// before is what was acknowledged of a record some fields of which were left out
+// now.
+func (w *settling) before(st *Settlement) ([]planner.RecordField, error) {
+	if len(st.Omitted) == 0 || !st.Op.Known {
+		return nil, nil
+	}
+	v, err := w.s.get(hashKey(nil, prefixRecord, st.Op.KeyHash))
+	if err != nil || v == nil {
+		return nil, err
+	}
+	rec, err := decodeRecord(v, w.s.names)
+	if err != nil {
+		return nil, fmt.Errorf("%w: record %s", errDamaged, st.Op.KeyHash)
+	}
+	return rec.Fields, nil
 }
 
 func (w *settling) entry(e *planner.Entry) error {
