@@ -325,6 +325,9 @@ func (s *Server) Restart(tb testing.TB) {
 	}
 }
 
+// Tool returns the path of one of PostgreSQL's programs, such as psql.
+func (s *Server) Tool(name string) string { return filepath.Join(s.bin, name) }
+
 // Port returns the TCP port on 127.0.0.1.
 func (s *Server) Port() int { return s.port }
 
