@@ -1,0 +1,318 @@
+package snowflake
+
+import (
+	"context"
+	"crypto/rsa"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/snowflakedb/gosnowflake"
+
+	"coho/models"
+	"coho/sources"
+)
+
+// Options say which account to read, as whom. Exactly one of Password,
+// PrivateKey, OAuthToken and AccessToken is set.
+type Options struct {
+	Account   string // "myorg-account123"
+	Host      string // a host with an optional port, or a URL, instead of the account's own: for private links
+	User      string
+	Role      string
+	Warehouse string
+	Database  string
+	Schema    string
+
+	Password    models.Secret
+	PrivateKey  *rsa.PrivateKey // key pair authentication; see ParsePrivateKey
+	OAuthToken  models.Secret
+	AccessToken models.Secret // a programmatic access token
+
+	// StatementTimeout ends statements that run longer. 0: the server's own.
+	StatementTimeout time.Duration
+
+	// Logger receives debug lines. nil logs nothing.
+	Logger *slog.Logger
+}
+
+// fetchAhead is how many batches are fetched side by side, and so held in
+// memory. A batch is some megabytes; see chunkMegabytes.
+const fetchAhead = 4
+
+// chunkMegabytes asks for the smallest batches there are (Snowflake's
+// documentation, "CLIENT_RESULT_CHUNK_SIZE": 16 to 160).
+const chunkMegabytes = "16"
+
+// idleSessions are kept for the next query.
+const idleSessions = 2
+
+// Source reads through one account.
+type Source struct {
+	db  *sql.DB
+	log *slog.Logger
+
+	life context.Context // ends with Close
+	end  context.CancelCauseFunc
+
+	closing sync.Once
+}
+
+var _ sources.Source = (*Source)(nil)
+
+// errClosed is the cause with which Close ends what still runs.
+var errClosed = errors.New("the source is closed")
+
+// quiet settles, once a process, what the driver takes from the environment
+// only: no library unpacked to disk, no questions to the machine's cloud about
+// itself, nothing written to standard error.
+var quiet = sync.OnceFunc(func() {
+	for _, name := range []string{"SF_DISABLE_MINICORE", "SNOWFLAKE_DISABLE_PLATFORM_DETECTION"} {
+		if os.Getenv(name) == "" {
+			_ = os.Setenv(name, "true") // fails for malformed names only
+		}
+	}
+	gosnowflake.GetLogger().SetOutput(io.Discard)
+})
+
+// Open checks the options and returns a source. The first query signs in.
+func Open(o Options) (*Source, error) {
+	quiet()
+	config, err := o.config()
+	if err != nil {
+		return nil, err
+	}
+	log := o.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	db := sql.OpenDB(gosnowflake.NewConnector(gosnowflake.SnowflakeDriver{}, *config))
+	db.SetMaxIdleConns(idleSessions)
+	life, end := context.WithCancelCause(context.Background())
+	return &Source{db: db, log: log, life: life, end: end}, nil
+}
+
+func (o Options) config() (*gosnowflake.Config, error) {
+	if o.Account == "" {
+		return nil, errors.New("account is missing")
+	}
+	params := map[string]*string{}
+	set := func(name, value string) { params[name] = &value }
+	// What decides how values are printed is settled here, so that neither
+	// the user's nor the account's settings change a row's bytes.
+	set("TIMEZONE", "UTC")
+	set("BINARY_OUTPUT_FORMAT", "HEX")
+	set("GO_QUERY_RESULT_FORMAT", "ARROW")
+	set("CLIENT_RESULT_CHUNK_SIZE", chunkMegabytes)
+	set("ABORT_DETACHED_QUERY", "true")
+	if o.StatementTimeout > 0 {
+		seconds := max(1, int64(o.StatementTimeout/time.Second))
+		set("STATEMENT_TIMEOUT_IN_SECONDS", strconv.FormatInt(seconds, 10))
+	}
+	c := &gosnowflake.Config{
+		Account: o.Account, User: o.User, Role: o.Role, Warehouse: o.Warehouse, Database: o.Database, Schema: o.Schema,
+		Params: params, Application: "coho", DisableTelemetry: true, KeepSessionAlive: false,
+		DisableConsoleLogin:            gosnowflake.ConfigBoolTrue,
+		ClientRequestMfaToken:          gosnowflake.ConfigBoolFalse,
+		ClientStoreTemporaryCredential: gosnowflake.ConfigBoolFalse,
+		// Fails at sign-in, by name, instead of at each query.
+		ValidateDefaultParameters: gosnowflake.ConfigBoolTrue,
+		LoginTimeout:              time.Minute,
+		MaxRetryCount:             5,
+	}
+	if err := o.address(c); err != nil {
+		return nil, err
+	}
+	return c, o.authenticate(c)
+}
+
+// address takes a host apart; the driver makes one from the account itself
+// where none is given.
+func (o Options) address(c *gosnowflake.Config) error {
+	host := o.Host
+	if host == "" {
+		return nil
+	}
+	c.Protocol = "https"
+	if scheme, rest, ok := strings.Cut(host, "://"); ok {
+		if scheme != "http" && scheme != "https" {
+			return fmt.Errorf("host %q is neither a host nor a http or https URL", o.Host)
+		}
+		c.Protocol, host = scheme, strings.TrimSuffix(rest, "/")
+	}
+	c.Port = 443
+	if c.Protocol == "http" {
+		c.Port = 80
+	}
+	if name, port, err := net.SplitHostPort(host); err == nil {
+		n, err := strconv.ParseUint(port, 10, 16)
+		if err != nil {
+			return fmt.Errorf("host %q has no valid port", o.Host)
+		}
+		host, c.Port = name, int(n)
+	}
+	if host == "" || strings.ContainsAny(host, "/?#@ ") {
+		return fmt.Errorf("host %q is neither a host nor a http or https URL", o.Host)
+	}
+	c.Host = host
+	return nil
+}
+
+func (o Options) authenticate(c *gosnowflake.Config) error {
+	given := 0
+	for _, is := range []bool{o.Password != "", o.PrivateKey != nil, o.OAuthToken != "", o.AccessToken != ""} {
+		if is {
+			given++
+		}
+	}
+	switch {
+	case given == 0:
+		return errors.New("one of password, private key, OAuth token and access token is needed to sign in")
+	case given > 1:
+		return errors.New("password, private key, OAuth token and access token exclude each other")
+	case o.User == "" && o.OAuthToken == "":
+		return errors.New("user is missing")
+	}
+	switch {
+	case o.Password != "":
+		c.Authenticator, c.Password = gosnowflake.AuthTypeSnowflake, o.Password.Reveal()
+	case o.PrivateKey != nil:
+		c.Authenticator, c.PrivateKey = gosnowflake.AuthTypeJwt, o.PrivateKey
+	case o.OAuthToken != "":
+		c.Authenticator, c.Token = gosnowflake.AuthTypeOAuth, o.OAuthToken.Reveal()
+	default:
+		c.Authenticator, c.Token = gosnowflake.AuthTypePat, o.AccessToken.Reveal()
+	}
+	return nil
+}
+
+// bound returns a context that ends with ctx or with the source.
+func (s *Source) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(s.life, func() { cancel(errClosed) })
+	return ctx, func() { stop(); cancel(context.Canceled) }
+}
+
+// Ping implements sources.Source: it signs in and runs a statement that needs
+// no warehouse.
+func (s *Source) Ping(ctx context.Context) error {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	conn, err := s.db.Conn(ctx)
+	if err != nil {
+		return describeError(ctx, err)
+	}
+	err = conn.PingContext(ctx)
+	if err != nil {
+		err = describeError(ctx, err)
+	}
+	return errors.Join(err, release(conn))
+}
+
+// release gives a session back.
+func release(conn *sql.Conn) error {
+	if err := conn.Close(); err != nil && !errors.Is(err, sql.ErrConnDone) {
+		return fmt.Errorf("give back the session: %w", err)
+	}
+	return nil
+}
+
+// query runs a statement on a session. The rows are the driver's own, which
+// hand out Arrow; they live as long as the session is held.
+func query(ctx context.Context, conn *sql.Conn, statement string) (rows driver.Rows, err error) {
+	err = conn.Raw(func(c any) error {
+		q, ok := c.(driver.QueryerContext)
+		if !ok {
+			return errors.New("the driver cannot run queries")
+		}
+		rows, err = q.QueryContext(ctx, statement, nil)
+		return err
+	})
+	return rows, err
+}
+
+// settings are what the driver is asked for with every query.
+func settings(ctx context.Context) context.Context {
+	ctx = gosnowflake.WithArrowBatches(ctx)
+	ctx = gosnowflake.WithHigherPrecision(ctx)
+	ctx = gosnowflake.WithArrowBatchesTimestampOption(ctx, gosnowflake.UseOriginalTimestamp)
+	return gosnowflake.WithQueryTag(ctx, queryTag(sources.PurposeOf(ctx)))
+}
+
+// queryTag names the sync and the run in Snowflake's query history.
+func queryTag(p sources.Purpose) string {
+	tag := "coho"
+	if p.Sync != "" {
+		tag += " sync=" + p.Sync
+	}
+	if p.Run != "" {
+		tag += " run=" + p.Run
+	}
+	return tag
+}
+
+// Describe implements sources.Source. The statement is compiled, not run, and
+// needs no warehouse.
+func (s *Source) Describe(ctx context.Context, m models.Model) (models.Schema, error) {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	statement, err := querySQL(m)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := s.db.Conn(ctx)
+	if err != nil {
+		return nil, describeError(ctx, err)
+	}
+	rows, err := query(gosnowflake.WithDescribeOnly(settings(ctx)), conn, statement)
+	if err != nil {
+		return nil, errors.Join(describeError(ctx, err), release(conn))
+	}
+	schema, err := newSchema(rows)
+	return schema, errors.Join(err, rows.Close(), release(conn))
+}
+
+// Read implements sources.Source.
+func (s *Source) Read(ctx context.Context, m models.Model) (sources.Rows, error) {
+	statement, err := querySQL(m)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := s.bound(ctx)
+	conn, err := s.db.Conn(ctx)
+	if err != nil {
+		defer cancel()
+		return nil, describeError(ctx, err)
+	}
+	result, err := query(settings(ctx), conn, statement)
+	if err != nil {
+		defer cancel()
+		return nil, errors.Join(describeError(ctx, err), release(conn))
+	}
+	r := &rows{ctx: ctx, cancel: cancel, conn: conn, result: result}
+	if err := r.start(); err != nil {
+		return nil, errors.Join(describeError(ctx, err), r.Close())
+	}
+	return r, nil
+}
+
+// Close implements sources.Source: what still runs ends with an error.
+func (s *Source) Close() error {
+	var err error
+	s.closing.Do(func() {
+		s.end(errClosed)
+		if cerr := s.db.Close(); cerr != nil {
+			err = fmt.Errorf("sign out: %w", cerr)
+		}
+	})
+	return err
+}
