@@ -91,6 +91,9 @@ type Salesforce struct {
 type Server struct {
 	Addr  string
 	Token models.Secret // "" asks for none
+
+	MaxRuns         int           // syncs that run at once
+	ShutdownTimeout time.Duration // for what is in flight, once the daemon is told to end
 }
 
 // Alert is an address told of runs that end in one of the ways of On.
@@ -111,6 +114,13 @@ func Starter() []byte { return bytes.Clone(starter) }
 // in the environment (os.LookupEnv). A config with mistakes gives [Problems],
 // all of them.
 func Load(path string, env func(string) (string, bool)) (*Config, error) {
+	c, _, err := LoadInputs(path, env)
+	return c, err
+}
+
+// LoadInputs is Load, and returns besides, also with an error, which files the
+// config was made of.
+func LoadInputs(path string, env func(string) (string, bool)) (*Config, Inputs, error) {
 	l := &loader{env: env, seen: map[string]bool{}}
 	l.load(path)
 	root := l.merged()
@@ -131,7 +141,7 @@ func Load(path string, env func(string) (string, bool)) (*Config, error) {
 		c = d.config
 	}
 	if len(l.problems) > 0 {
-		return nil, l.problems.sorted()
+		return nil, l.inputs, l.problems.sorted()
 	}
-	return c, nil
+	return c, l.inputs, nil
 }

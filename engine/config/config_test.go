@@ -279,13 +279,14 @@ max_changes = 25
 			Domain: "http://127.0.0.1:8088", Auth: "jwt_bearer", ClientID: "id", Username: "u@x",
 			APIVersion: "62.0", DailyAPICalls: 50000,
 		}},
-		{"server", c.Server, Server{Addr: ":9000", Token: "tok"}},
+		{"server", c.Server, Server{Addr: ":9000", Token: "tok", MaxRuns: 4, ShutdownTimeout: 30 * time.Second}},
 		{"alert", c.Alerts["oncall"], Alert{Name: "oncall", URL: "https://example.com/x", On: []string{"failed"}}},
 		{"model", c.Models["early"], models.Model{Name: "early", Source: "pg", SQL: "SELECT 1", PrimaryKey: []string{"a", "b"}}},
 		{"sync's model", c.Syncs["later"].Model.Table, "t"},
 		{"order", c.SyncNames(), []string{"early", "later"}},
 		{"sequence", c.Sequences["nightly"], models.Sequence{
 			Name: "nightly", Steps: [][]string{{"later"}, {"early", "later"}}, Schedule: "@every 10m", Timezone: "UTC", OnError: "continue",
+			Timing: models.Timing{CatchUp: "skip", Overlap: "skip"},
 		}},
 		{"guards", c.Syncs["later"].Guards, models.Guards{MaxChanges: models.Limit{Set: true, Count: 25}}},
 	} {

@@ -77,6 +77,14 @@ func (t *table) duration(key string) time.Duration {
 	return d
 }
 
+// durationOr is duration for a key that has a default.
+func (t *table) durationOr(key string, def time.Duration) time.Duration {
+	if d := t.duration(key); t.has(key) {
+		return d
+	}
+	return def
+}
+
 func (d *decoder) destination(name string, t *table) {
 	v := t.of("type", stringKind)
 	if !t.has("type") {
@@ -203,7 +211,7 @@ func (t *table) privateKey(key string) models.Secret {
 		return ""
 	}
 	v := t.value(key)
-	data, err := readFile(path)
+	data, err := t.d.readFile(path)
 	if err != nil {
 		t.fail(v.pos, "%s: %s: %s", key, v.shown(), reason(err))
 		return ""

@@ -49,6 +49,7 @@ func (t *table) dbtModel(name string, m *models.Model) {
 	if !project.read {
 		project.read = true
 		if project.manifest != "" {
+			t.d.inputs.add(project.manifest)
 			var err error
 			if project.loaded, err = dbt.ReadManifest(project.manifest); err != nil {
 				t.d.fail(project.pos, "%v (dbt compile writes it)", err)

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/robfig/cron/v3"
+	"coho/models"
 )
 
 // namedSections are the sections that hold tables by the user's names; they
@@ -22,6 +22,7 @@ type decoder struct {
 	names   map[string][]string // section to the names defined in it
 	keys    map[string]bool     // every key asked for, by schema path: was it there
 	project dbtProject
+	timing  models.Timing // what [schedules] says of all
 }
 
 func (d *decoder) decode(root *node) {
@@ -40,7 +41,8 @@ func (d *decoder) decode(root *node) {
 	d.state(root.get("state"))
 	d.server(root.get("server"))
 	d.dbt(root.get("dbt"))
-	top.known = append(top.known, "state", "server", "dbt")
+	d.schedules(root.get("schedules"))
+	top.known = append(top.known, "state", "server", "dbt", "schedules")
 
 	d.each("sources", sections["sources"], d.source)
 	d.each("destinations", sections["destinations"], d.destination)
@@ -135,6 +137,8 @@ func (d *decoder) server(e *entry) {
 		d.config.Server.Addr = addr
 	}
 	d.config.Server.Token = t.secret("token")
+	d.config.Server.MaxRuns = int(t.integer("max_runs", 4, 1, 100))
+	d.config.Server.ShutdownTimeout = t.durationOr("shutdown_timeout", 30*time.Second)
 	t.done()
 }
 
@@ -156,6 +160,7 @@ func (d *decoder) sequence(name string, t *table) {
 	}
 	s.Schedule = t.schedule("schedule")
 	s.Timezone = t.timezone("timezone")
+	s.Timing = t.timing(d.timing)
 	s.OnError = t.choice("on_error", "stop", "stop", "continue")
 	t.done()
 	d.config.Sequences[name] = s
@@ -207,51 +212,4 @@ func (d *decoder) alert(name string, t *table) {
 	}
 	t.done()
 	d.config.Alerts[name] = a
-}
-
-// someDay is where looking for a schedule's next time begins: the answer to
-// whether there is one at all must not depend on the day of asking. cron
-// looks five years ahead, which includes a leap day.
-var someDay = time.Date(2026, time.January, 1, 0, 0, 0, 0, time.UTC)
-
-// schedule returns an optional cron line.
-func (t *table) schedule(key string) string {
-	line := t.str(key)
-	if line == "" {
-		return ""
-	}
-	v := t.value(key)
-	// The library takes a zone inside the line, and panics on a bad one.
-	if strings.Contains(line, "TZ=") {
-		t.fail(v.pos, "%s: %s: the zone goes into the key timezone", key, v.shown())
-		return ""
-	}
-	s, err := cron.ParseStandard(line)
-	if err != nil {
-		why := err.Error()
-		if v.raw != v.text {
-			why = "not a cron line"
-		}
-		t.fail(v.pos, "%s: %s: %s (five fields such as \"*/15 * * * *\", @hourly, or @every 10m)", key, v.shown(), why)
-		return ""
-	}
-	if s.Next(someDay).IsZero() {
-		t.fail(v.pos, "%s: %s never comes", key, v.shown())
-		return ""
-	}
-	return line
-}
-
-// timezone returns the name of a time zone, UTC where there is none.
-func (t *table) timezone(key string) string {
-	name := t.str(key)
-	if name == "" {
-		return "UTC"
-	}
-	if _, err := time.LoadLocation(name); err != nil {
-		v := t.value(key)
-		t.fail(v.pos, "%s: %s is not a time zone such as UTC or America/New_York", key, v.shown())
-		return "UTC"
-	}
-	return name
 }

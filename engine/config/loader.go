@@ -21,6 +21,7 @@ type loader struct {
 	files    []string
 	roots    []*node
 	seen     map[string]bool // files read, by their absolute path
+	inputs   Inputs
 	problems Problems
 
 	// incomplete is set when a file could not be read: a name that seems
@@ -37,7 +38,7 @@ func (l *loader) fail(pos position, format string, args ...any) {
 
 // load reads the main file and, recursively, what it includes.
 func (l *loader) load(path string) {
-	data, err := readFile(path)
+	data, err := l.readFile(path)
 	if err != nil {
 		message := "cannot read the config: " + reason(err)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -87,6 +88,7 @@ func (l *loader) include(from string, item *node) {
 		plain := strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`)
 		pattern = filepath.Join(plain.Replace(filepath.Dir(from)), pattern)
 	}
+	l.inputs.addPattern(pattern)
 	found, err := filepath.Glob(pattern)
 	if err != nil {
 		l.incomplete = true
@@ -103,7 +105,7 @@ func (l *loader) include(from string, item *node) {
 		if l.seen[absolute(path)] {
 			continue
 		}
-		data, err := readFile(path)
+		data, err := l.readFile(path)
 		if err != nil {
 			l.incomplete = true
 			l.fail(item.pos, "include: cannot read %s: %s", filepath.Base(path), reason(err))
@@ -185,7 +187,7 @@ func (l *loader) interpolate(s string, pos position) (out string, broken bool) {
 
 func (l *loader) lookUp(reference string, pos position) (string, bool) {
 	if path, ok := strings.CutPrefix(reference, "file:"); ok {
-		data, err := readFile(relativeTo(pos.file, path))
+		data, err := l.readFile(relativeTo(pos.file, path))
 		if err != nil {
 			l.fail(pos, "${file:%s}: %s", path, reason(err))
 			return "", false
@@ -222,6 +224,12 @@ func absolute(path string) string {
 		return abs
 	}
 	return filepath.Clean(path)
+}
+
+// readFile reads a file that the config depends on.
+func (l *loader) readFile(path string) ([]byte, error) {
+	l.inputs.add(path)
+	return readFile(path)
 }
 
 func readFile(path string) ([]byte, error) {

@@ -47,7 +47,7 @@ func (d *decoder) model(name string, t *table) {
 // query reads a sql_file.
 func (t *table) query(path string) string {
 	v := t.value("sql_file")
-	data, err := readFile(path)
+	data, err := t.d.readFile(path)
 	if err != nil {
 		t.fail(v.pos, "sql_file: %s: %s", v.shown(), reason(err))
 		return ""
@@ -77,6 +77,7 @@ func (d *decoder) sync(name string, t *table) {
 	t.onRemoved(s)
 	s.Schedule = t.schedule("schedule")
 	s.Timezone = t.timezone("timezone")
+	s.Timing = t.timing(t.d.timing)
 	t.fields(s)
 	s.Write = t.write()
 	s.Guards = t.guards(s)

@@ -40,7 +40,9 @@ func (t *table) has(key string) bool { return t.n.get(key) != nil }
 
 // value returns a key's value, or nil if it is not there.
 func (t *table) value(key string) *node {
-	t.known = append(t.known, key)
+	if !slices.Contains(t.known, key) {
+		t.known = append(t.known, key)
+	}
 	e := t.n.get(key)
 	full := t.schema + "." + key
 	t.d.keys[full] = t.d.keys[full] || e != nil

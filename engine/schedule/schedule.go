@@ -46,9 +46,9 @@ func Parse(line, timezone string) (*Schedule, error) {
 	if strings.Contains(line, "TZ=") {
 		return nil, errors.New("the zone does not belong in the line")
 	}
-	zone, err := time.LoadLocation(timezone)
+	zone, err := Zone(timezone)
 	if err != nil {
-		return nil, fmt.Errorf("%q is not a time zone", timezone)
+		return nil, err
 	}
 	line = strings.TrimSpace(line)
 	parsed, err := cron.ParseStandard(line)
@@ -76,6 +76,17 @@ func Parse(line, timezone string) (*Schedule, error) {
 	fields := strings.Fields(line)
 	s.manyMinutes = len(fields) == 5 && strings.ContainsAny(fields[0], "*?/")
 	return s, nil
+}
+
+// Zone returns a time zone by its name in the IANA database; "" is UTC. The
+// machine's own zone ("Local") is none: a config means the same everywhere.
+func Zone(name string) (*time.Location, error) {
+	if name != "Local" {
+		if zone, err := time.LoadLocation(name); err == nil {
+			return zone, nil
+		}
+	}
+	return nil, fmt.Errorf("%q is not a time zone", name)
 }
 
 // Next returns the first time after t, in the schedule's zone; the zero time
