@@ -29,7 +29,7 @@ type Options struct {
 	Load func() (*Wired, error)
 	// Fingerprint, if set, says in a few bytes what the config's files look
 	// like now. The daemon looks every WatchEvery (0: 2 seconds) and reloads
-	// when it has changed.
+	// when they have changed. It is first asked before Load.
 	Fingerprint func() string
 	WatchEvery  time.Duration
 
@@ -37,9 +37,6 @@ type Options struct {
 
 	// Abort, when closed while Run ends, gives up requests in flight at once.
 	Abort <-chan struct{}
-
-	// Ended, if set, is told of each run that ends, from several goroutines.
-	Ended func(engine.Ended)
 }
 
 // Kind tells the two things that have schedules and can be paused.

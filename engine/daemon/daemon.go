@@ -47,6 +47,7 @@ type Daemon struct {
 	mu       sync.Mutex // guards the rest
 	gen      *generation
 	taken    time.Time // when gen came into force
+	looked   string    // the fingerprint of the files when Open read them
 	refused  error     // why a newer config was not, nil where none was
 	notReady error // why the daemon does not work, nil while it does
 	stopping bool
@@ -119,49 +120,63 @@ func (g *generation) shutdownTimeout() time.Duration {
 	return defaultShutdownTimeout
 }
 
-// Run takes the state directory, goes on with what an earlier process left,
-// and runs what is due until ctx ends. Then it takes no more work, lets what is
-// in flight finish, and returns; past the shutdown timeout, or on
-// Options.Abort, requests in flight are given up and looked up at the next
-// start. It returns an *engine.LockedError where another process has the state.
-func (d *Daemon) Run(ctx context.Context) (err error) {
+// Open loads the config and takes the state directory. It returns an
+// *engine.LockedError where another process has it. Run follows, or Close.
+func (d *Daemon) Open() error {
+	// Before the files are read: what changes meanwhile is seen later.
+	fingerprint := d.fingerprint()
 	w, err := d.o.Load()
 	if err != nil {
 		return err
 	}
-	// What the files look like now may be newer than what was loaded; a look
-	// too many at them costs a reload that changes nothing.
-	fingerprint := d.fingerprint()
 	g, err := wire(w, nil)
 	if err != nil {
 		return err
 	}
+	if err := g.engine.Lock("coho serve"); err != nil {
+		return errors.Join(err, g.close())
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.gen, d.taken, d.looked = g, time.Now(), fingerprint
+	return nil
+}
+
+// Close gives the state directory up, where Open took it and Run is not called.
+func (d *Daemon) Close() error {
+	d.mu.Lock()
+	g := d.gen
+	d.mu.Unlock()
+	return g.close()
+}
+
+// Run goes on with what an earlier process left, and runs what is due until ctx
+// ends. Then it takes no more work, lets what is in flight finish, gives the
+// state directory up and returns; past the shutdown timeout, or on
+// Options.Abort, requests in flight are given up and looked up at the next
+// start.
+func (d *Daemon) Run(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, d.Close()) }()
 	jobsCtx, stopJobs := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopJobs()
 	d.mu.Lock()
-	d.gen, d.jobsCtx, d.taken = g, jobsCtx, time.Now()
+	d.jobsCtx = jobsCtx
+	g, looked := d.gen, d.looked
 	d.mu.Unlock()
-	defer func() {
-		d.mu.Lock()
-		last := d.gen
-		d.mu.Unlock()
-		err = errors.Join(err, last.close())
-	}()
-	if err := g.engine.Lock("coho serve"); err != nil {
-		return err
-	}
 	if err := d.restore(); err != nil {
+		stopJobs()
+		d.jobsDone.Wait()
 		return err
 	}
 	d.mu.Lock()
 	d.notReady = nil
 	d.mu.Unlock()
-	d.log.InfoContext(ctx, "coho serves", "state", w.Engine.StateDir, "syncs", len(w.Engine.Syncs), "max_runs", g.maxRuns())
+	d.log.InfoContext(ctx, "coho serves", "state", g.Engine.StateDir, "syncs", len(g.Engine.Syncs), "max_runs", g.maxRuns())
 
 	var background sync.WaitGroup
 	defer background.Wait()
 	if d.o.Fingerprint != nil {
-		background.Go(func() { d.watch(ctx, fingerprint) })
+		background.Go(func() { d.watch(ctx, looked) })
 	}
 	d.keepTime(ctx)
 	return d.stop(stopJobs)
@@ -386,11 +401,13 @@ func (d *Daemon) fingerprint() string {
 	return d.o.Fingerprint()
 }
 
-// watch reloads the config when its files change, until ctx ends. A config that
-// was refused is looked at again when its files change again.
-func (d *Daemon) watch(ctx context.Context, was string) {
+// watch reloads the config when its files have changed and then stayed as they
+// are from one look to the next, until ctx ends. A config that was refused is
+// looked at again when its files change again.
+func (d *Daemon) watch(ctx context.Context, loaded string) {
 	tick := time.NewTicker(d.o.WatchEvery)
 	defer tick.Stop()
+	seen := loaded
 	for {
 		select {
 		case <-ctx.Done():
@@ -398,12 +415,12 @@ func (d *Daemon) watch(ctx context.Context, was string) {
 		case <-tick.C:
 		}
 		now := d.fingerprint()
-		if now == was {
-			continue
+		if now != loaded && now == seen {
+			loaded = now
+			if err := d.Reload(ctx); err != nil && errors.Is(err, ErrStopping) {
+				return
+			}
 		}
-		was = now
-		if err := d.Reload(ctx); err != nil {
-			continue // Reload has said so
-		}
+		seen = now
 	}
 }

@@ -239,9 +239,6 @@ func (d *Daemon) endPart(p *part, run *engine.Run, err error) {
 	more := len(p.job.parts) > 1
 	d.mu.Unlock()
 	close(p.done)
-	if d.o.Ended != nil && run != nil {
-		d.o.Ended(engine.Ended{Sync: p.sync, Run: run, Err: err})
-	}
 	if more { // else the job ends next
 		d.note()
 	}
