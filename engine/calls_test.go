@@ -10,7 +10,7 @@ import (
 )
 
 func TestCallLog(t *testing.T) {
-	h := OpenHistory(filepath.Join(t.TempDir(), "runs"), 100)
+	h := OpenHistory(filepath.Join(t.TempDir(), "runs"), Retention{Runs: 100, Age: -1})
 	id := saved(t, h, "accounts")[0]
 	paths := func() (out []string) {
 		t.Helper()
@@ -72,7 +72,7 @@ func TestCallLog(t *testing.T) {
 }
 
 func TestCallsAreKeptForSoManyRunsAndBytes(t *testing.T) {
-	h := OpenHistory(filepath.Join(t.TempDir(), "runs"), 100)
+	h := OpenHistory(filepath.Join(t.TempDir(), "runs"), Retention{Runs: 100, Age: -1})
 	ids := saved(t, h, "a", "a", "a", "a")
 	write := func(id string) {
 		t.Helper()

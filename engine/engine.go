@@ -36,8 +36,14 @@ type Options struct {
 	Logger *slog.Logger
 	Now    func() time.Time
 
-	// KeepRuns is how many run records are kept; 0: 1,000.
-	KeepRuns int
+	// Keep says how much of the history is kept.
+	Keep Retention
+
+	// RunEnded, if set, is told of each run that ended, when its record is in
+	// the history, and of those found that a dead process left unfinished. It
+	// is called from several goroutines, must not wait, and must not change the
+	// record.
+	RunEnded func(*Run)
 }
 
 // Engine runs syncs. It is safe for use by several goroutines.
@@ -70,15 +76,12 @@ func New(o Options) (*Engine, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if o.KeepRuns == 0 {
-		o.KeepRuns = 1000
-	}
 	if o.StateDir == "" {
 		return nil, errors.New("no state directory given")
 	}
 	e := &Engine{
 		o:            o,
-		history:      OpenHistory(filepath.Join(o.StateDir, "runs"), o.KeepRuns),
+		history:      OpenHistory(filepath.Join(o.StateDir, "runs"), o.Keep),
 		sources:      map[string]sources.Source{},
 		destinations: map[string]destinations.Destination{},
 		shared:       &shared{engines: map[*Engine]bool{}, running: map[string]bool{}},
@@ -123,11 +126,17 @@ func (e *Engine) Lock(purpose string) error {
 	if err != nil {
 		return err
 	}
-	if err := e.history.closeInterrupted(e.o.Now()); err != nil {
+	interrupted, err := e.history.closeInterrupted(e.o.Now())
+	if err != nil {
 		return errors.Join(err, unlock())
 	}
 	e.shared.unlock = unlock
 	e.shared.engines[e] = true
+	if e.o.RunEnded != nil {
+		for _, r := range interrupted {
+			e.o.RunEnded(r)
+		}
+	}
 	return nil
 }
 

@@ -11,7 +11,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -64,8 +63,28 @@ type Run struct {
 	Choice string `json:"choice,omitempty"`
 	// Resumed is the run whose unfinished plan this run finished first.
 	Resumed string `json:"resumed,omitempty"`
-	Trigger string `json:"trigger,omitempty"`
-	PID     int    `json:"pid,omitempty"`
+
+	// Trigger says who or what started the run. A run of a sequence also
+	// names that, and the record of it.
+	Trigger     string `json:"trigger,omitempty"`
+	Sequence    string `json:"sequence,omitempty"`
+	SequenceRun string `json:"sequence_run,omitempty"`
+
+	// ConfigHash is the fingerprint of the sync's config as the run had it;
+	// see ConfigHash.
+	ConfigHash string     `json:"config,omitempty"`
+	Durations  *Durations `json:"durations,omitempty"`
+	PID        int        `json:"pid,omitempty"`
+}
+
+// Durations is how long a run was at what, in seconds. Together they are the
+// time from when it was accepted to its end.
+type Durations struct {
+	Waiting    float64 `json:"waiting"`    // for its turn, before it began
+	Checking   float64 `json:"checking"`   // the sync against warehouse and org, and what was left
+	Reading    float64 `json:"reading"`    // the model, and planning what it gave
+	Applying   float64 `json:"applying"`   // the plan
+	Committing float64 `json:"committing"` // what costs no call
 }
 
 // RowCounts counts a model's rows.
@@ -194,23 +213,48 @@ type RowError struct {
 	Fields    []string          `json:"fields"`
 	Attempts  int               `json:"attempts"`
 	ID        string            `json:"id"`
+
+	// Before is what coho last wrote into the record's mapped fields, as the
+	// org acknowledged it, and After what was to be written; null is an empty
+	// field. Long texts are cut, and rows past a run's first 8 MB of values go
+	// without.
+	Before map[string]*string `json:"before,omitempty"`
+	After  map[string]*string `json:"after,omitempty"`
 }
 
-// History is the record of runs, a file each.
+// History is the record of runs and of sequences, a file each. It is safe for
+// use by several goroutines. A record that cannot be read, as a disk that lost
+// power may leave it, is passed over.
 type History struct {
-	dir  string
-	keep int
+	dir       string // of runs
+	sequences string // the folder beside it
+	syncsDir  string // where the syncs' kept plans are
+	keep      Retention
+
+	mu      sync.Mutex        // guards the rest
+	syncs   map[string]string // by run id: its sync
+	indexed int               // how many of them the index file holds, -1 before it was read
+	saves   int               // runs that ended since the history was last pruned
 }
 
-// OpenHistory returns the history in a directory, which need not exist yet.
-func OpenHistory(dir string, keep int) *History { return &History{dir: dir, keep: keep} }
+// OpenHistory returns the history in a state directory's folder of runs, which
+// need not exist yet.
+func OpenHistory(dir string, keep Retention) *History {
+	state := filepath.Dir(dir)
+	return &History{
+		dir: dir, sequences: filepath.Join(state, "sequences"), syncsDir: filepath.Join(state, "syncs"), keep: keep.orDefault(),
+		syncs: map[string]string{}, indexed: -1,
+	}
+}
 
 func (h *History) path(id string) string       { return filepath.Join(h.dir, id+".json") }
 func (h *History) errorsPath(id string) string { return filepath.Join(h.dir, id+".errors.jsonl") }
 
 // ids returns the runs' ids, newest first. Ids sort by the time of their run.
-func (h *History) ids() ([]string, error) {
-	entries, err := os.ReadDir(h.dir)
+func (h *History) ids() ([]string, error) { return recordIDs(h.dir) }
+
+func recordIDs(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -233,8 +277,11 @@ func NewRunID(now time.Time) (string, error) {
 	if _, err := rand.Read(b[:]); err != nil {
 		return "", fmt.Errorf("make a run id: %w", err)
 	}
-	return now.UTC().Format("20060102T150405.000Z") + "-" + hex.EncodeToString(b[:]), nil
+	return now.UTC().Format(runIDTime) + "-" + hex.EncodeToString(b[:]), nil
 }
+
+// runIDTime is the form of the time that an id begins with.
+const runIDTime = "20060102T150405.000Z"
 
 // save writes a run's record.
 func (h *History) save(r *Run) error {
@@ -245,14 +292,109 @@ func (h *History) save(r *Run) error {
 	if err != nil {
 		return fmt.Errorf("encode run %s: %w", r.ID, err)
 	}
-	return writeFile(h.path(r.ID), append(b, '\n'))
+	// The mark is there whenever the record says running, also where a kill
+	// comes in between.
+	if r.Status == Running {
+		if err := mark(h.dir, r.ID); err != nil {
+			return err
+		}
+	}
+	if err := writeFile(h.path(r.ID), append(b, '\n')); err != nil {
+		return err
+	}
+	if r.Status != Running {
+		if err := unmark(h.dir, r.ID); err != nil {
+			return err
+		}
+	}
+	h.know(r.ID, r.Sync)
+	return nil
 }
+
+// runningSuffix ends the name of the empty file that stands beside a record for
+// as long as that says running, so that those whose process died are found
+// without reading all.
+const runningSuffix = ".running"
+
+func mark(dir, id string) error {
+	if err := os.WriteFile(filepath.Join(dir, id+runningSuffix), nil, 0o600); err != nil {
+		return fmt.Errorf("mark run %s as running: %w", id, err)
+	}
+	return nil
+}
+
+func unmark(dir, id string) error {
+	if err := ignoreMissing(os.Remove(filepath.Join(dir, id+runningSuffix))); err != nil {
+		return fmt.Errorf("mark run %s as ended: %w", id, err)
+	}
+	return nil
+}
+
+// marked lists the records that say running, and removes what a kill left of
+// records half written. The caller holds the state's lock, so nobody is writing
+// one.
+func marked(dir string) (ids []string, err error) {
+	entries, err := os.ReadDir(dir)
+	if err = ignoreMissing(err); err != nil {
+		return nil, fmt.Errorf("read the run history: %w", err)
+	}
+	for _, e := range entries {
+		if id, ok := strings.CutSuffix(e.Name(), runningSuffix); ok {
+			ids = append(ids, id)
+		} else if strings.Contains(e.Name(), ".json"+tempInfix) {
+			if err := ignoreMissing(os.Remove(filepath.Join(dir, e.Name()))); err != nil {
+				return nil, fmt.Errorf("clear the run history: %w", err)
+			}
+		}
+	}
+	return ids, nil
+}
+
+func (h *History) know(id, sync string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.syncs[id] = sync
+}
+
+// syncOf returns the sync of a run, "" where its record cannot be read.
+func (h *History) syncOf(id string) string {
+	h.mu.Lock()
+	if h.indexed < 0 {
+		h.loadIndex()
+	}
+	sync, ok := h.syncs[id]
+	h.mu.Unlock()
+	if ok {
+		return sync
+	}
+	r, err := h.read(id)
+	if err != nil {
+		return ""
+	}
+	return r.Sync
+}
+
+// damagedError says that a record holds something else than what was written.
+// To those who list records there is none.
+type damagedError struct {
+	id  string
+	err error
+}
+
+func (e *damagedError) Error() string {
+	return fmt.Sprintf("the record %s is damaged: %v", e.id, e.err)
+}
+
+func (e *damagedError) Unwrap() []error { return []error{e.err, fs.ErrNotExist} }
 
 // Get returns the run with an id, or the last run of the sync of that name.
 func (h *History) Get(idOrSync string) (*Run, error) {
-	if r, err := h.read(idOrSync); err == nil {
+	r, err := h.read(idOrSync)
+	var damaged *damagedError
+	switch {
+	case err == nil:
 		return r, nil
-	} else if !errors.Is(err, fs.ErrNotExist) {
+	case errors.As(err, &damaged), !errors.Is(err, fs.ErrNotExist):
 		return nil, err
 	}
 	last, err := h.List(idOrSync, 1)
@@ -275,8 +417,9 @@ func (h *History) read(id string) (*Run, error) {
 	}
 	var r Run
 	if err := json.Unmarshal(b, &r); err != nil {
-		return nil, fmt.Errorf("read run %s: %w", id, err)
+		return nil, &damagedError{id, err}
 	}
+	h.know(id, r.Sync)
 	return &r, nil
 }
 
@@ -289,15 +432,15 @@ func (h *History) List(sync string, max int) ([]*Run, error) {
 	}
 	var out []*Run
 	for _, id := range ids {
+		if sync != "" && h.syncOf(id) != sync {
+			continue
+		}
 		r, err := h.read(id)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // removed by retention since the listing
 		}
 		if err != nil {
 			return nil, err
-		}
-		if sync != "" && r.Sync != sync {
-			continue
 		}
 		out = append(out, r)
 		if max > 0 && len(out) == max {
@@ -328,173 +471,11 @@ func (h *History) Errors(id string, yield func(*RowError) bool) error {
 			return fmt.Errorf("read the errors of run %s: %w", id, err)
 		}
 		var e RowError
-		if err := json.Unmarshal(line, &e); err != nil {
-			return fmt.Errorf("read the errors of run %s: %w", id, err)
+		if json.Unmarshal(line, &e) != nil {
+			continue // torn by a crash, before what a later flush wrote
 		}
 		if !yield(&e) {
 			return nil
 		}
-	}
-}
-
-// sweep removes what a process that was killed left of records half written.
-// The caller holds the state's lock, so nobody is writing one.
-func (h *History) sweep() error {
-	entries, err := os.ReadDir(h.dir)
-	if err != nil {
-		return ignoreMissing(err)
-	}
-	for _, e := range entries {
-		if strings.Contains(e.Name(), ".json"+tempInfix) {
-			if err := ignoreMissing(os.Remove(filepath.Join(h.dir, e.Name()))); err != nil {
-				return fmt.Errorf("clear the run history: %w", err)
-			}
-		}
-	}
-	return nil
-}
-
-// prune drops the oldest runs past those kept.
-func (h *History) prune() error {
-	ids, err := h.ids()
-	if err != nil {
-		return err
-	}
-	if err := h.pruneCalls(ids[:min(len(ids), h.keep)], callRuns, allCallBytes); err != nil || len(ids) <= h.keep {
-		return err
-	}
-	for _, id := range ids[h.keep:] {
-		if err := errors.Join(ignoreMissing(os.Remove(h.path(id))), ignoreMissing(os.Remove(h.errorsPath(id)))); err != nil {
-			return fmt.Errorf("drop run %s from the history: %w", id, err)
-		}
-	}
-	return nil
-}
-
-// closeInterrupted marks runs whose process died as failed. The caller holds the
-// state's lock, so nothing recorded as running is.
-func (h *History) closeInterrupted(now time.Time) error {
-	if err := errors.Join(h.sweep(), h.prune()); err != nil {
-		return err
-	}
-	ids, err := h.ids()
-	if err != nil {
-		return err
-	}
-	for _, id := range ids {
-		b, err := os.ReadFile(h.path(id))
-		if err != nil {
-			return fmt.Errorf("read run %s: %w", id, err)
-		}
-		if !strings.Contains(string(b), `"status":"`+string(Running)+`"`) {
-			continue
-		}
-		r, err := h.read(id)
-		if err != nil {
-			return err
-		}
-		if r.Status != Running {
-			continue
-		}
-		r.Status = Failed
-		r.Error = "the process ended before the run did; the next run of the sync finishes its plan"
-		r.FinishedAt = &now
-		if err := h.save(r); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// recorder gathers what happens in a run: counts, and row errors on disk.
-type recorder struct {
-	history *History
-
-	mu     sync.Mutex // guards everything below
-	run    *Run
-	errors map[string]*ErrorCount
-	file   *os.File
-	buf    *bufio.Writer
-}
-
-func newRecorder(h *History, r *Run) *recorder {
-	return &recorder{history: h, run: r, errors: map[string]*ErrorCount{}}
-}
-
-// rowError records one failed or rejected row.
-func (r *recorder) rowError(e *RowError) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	c := r.errors[e.Code]
-	if c == nil {
-		c = &ErrorCount{Code: e.Code, Example: e.Message}
-		r.errors[e.Code] = c
-	}
-	c.Count++
-	if r.file == nil {
-		if err := os.MkdirAll(r.history.dir, 0o700); err != nil {
-			return fmt.Errorf("make the run history: %w", err)
-		}
-		f, err := os.OpenFile(r.history.errorsPath(r.run.ID), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-		if err != nil {
-			return fmt.Errorf("record a row's error: %w", err)
-		}
-		r.file, r.buf = f, bufio.NewWriterSize(f, 64<<10)
-	}
-	if e.Fields == nil {
-		e.Fields = []string{}
-	}
-	b, err := json.Marshal(e)
-	if err != nil {
-		return fmt.Errorf("record a row's error: %w", err)
-	}
-	if _, err := r.buf.Write(append(b, '\n')); err != nil {
-		return fmt.Errorf("record a row's error: %w", err)
-	}
-	return nil
-}
-
-// flush writes buffered row errors out.
-func (r *recorder) flush() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.buf == nil {
-		return nil
-	}
-	if err := r.buf.Flush(); err != nil {
-		return fmt.Errorf("record row errors: %w", err)
-	}
-	return nil
-}
-
-// close flushes, and puts the grouped errors into the run, most frequent
-// first.
-func (r *recorder) close() error {
-	err := r.flush()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.file != nil {
-		err = errors.Join(err, r.file.Close())
-		r.file, r.buf = nil, nil
-	}
-	r.run.Errors = make([]ErrorCount, 0, len(r.errors))
-	for _, c := range r.errors {
-		r.run.Errors = append(r.run.Errors, *c)
-	}
-	slices.SortFunc(r.run.Errors, func(a, b ErrorCount) int {
-		if a.Count != b.Count {
-			return int(b.Count - a.Count)
-		}
-		return strings.Compare(a.Code, b.Code)
-	})
-	return err
-}
-
-// outcomes counts settled outcomes.
-func (r *recorder) outcomes(os []destinations.Outcome) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, o := range os {
-		r.run.Outcomes.add(o.Result)
 	}
 }

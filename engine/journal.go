@@ -36,6 +36,7 @@ type journal struct {
 	store      *snapshot.Store
 	rec        *recorder
 	keyColumns []string
+	fields     []string // the plan's, which assignments name by number
 	progress   *Progress
 }
 
@@ -87,10 +88,14 @@ func (j *journal) Settle(_ context.Context, batch uint64, ops []*planner.Operati
 		}
 		if o.Result == destinations.Failed || passedOver(ops[i].Kind, o) || len(o.Omitted) > 0 {
 			said = true
-			if err := j.rec.rowError(&RowError{
+			e := &RowError{
 				Key: keyMap(j.keyColumns, ops[i].Key), Operation: ops[i].Kind.String(),
 				Code: o.Code, Message: o.Message, Fields: o.Fields, Attempts: o.Attempts, ID: o.ID,
-			}); err != nil {
+			}
+			if err := j.rec.describe(e, j.store, ops[i].KeyHash, ops[i], j.fields); err != nil {
+				return err
+			}
+			if err := j.rec.rowError(e); err != nil {
 				return err
 			}
 		}

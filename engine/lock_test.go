@@ -156,17 +156,16 @@ func TestLockOfANewerVersion(t *testing.T) {
 
 func TestLockFailsTwiceAlike(t *testing.T) {
 	w := newWorld(t, "accounts")
-	// A damaged record that says that its run goes on.
-	if err := os.MkdirAll(filepath.Join(w.dir, "runs"), 0o700); err != nil {
+	if err := os.MkdirAll(w.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(w.dir, "runs", "x.json"), []byte(`{"status":"running"`), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(w.dir, "runs"), []byte("no folder"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	w.with(func(e *Engine) {
 		for range 2 {
 			if err := e.Lock("coho run"); err == nil {
-				t.Error("the damaged record was passed over")
+				t.Error("a history that cannot be read was passed over")
 			}
 		}
 	})

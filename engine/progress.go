@@ -11,7 +11,8 @@ import (
 
 // Progress is how far a run is. All of it may be read at any time.
 type Progress struct {
-	stage atomic.Pointer[string]
+	stage   atomic.Pointer[string]
+	entered func(stage string) // if set, told of each stage; of the run's goroutine
 
 	Plan planner.Progress // rows read and planned
 
@@ -77,7 +78,12 @@ func (e *Engine) Readings() map[string]destinations.Reading {
 	return out
 }
 
-func (p *Progress) enter(stage string) { p.stage.Store(&stage) }
+func (p *Progress) enter(stage string) {
+	p.stage.Store(&stage)
+	if p.entered != nil {
+		p.entered(stage)
+	}
+}
 
 // Stage says what the run is doing: checking, reading, planning, resuming,
 // writing, committing; "" before it began.

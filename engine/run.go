@@ -24,6 +24,12 @@ type RunOptions struct {
 	Approve bool
 	// Trigger says who or what started the run, for the history.
 	Trigger string
+	// Sequence and SequenceRun name the sequence that the run is a part of,
+	// and the record of that; RunSequence sets them.
+	Sequence, SequenceRun string
+	// QueuedAt is when the run was accepted, where it had to wait for its turn
+	// before Engine.Run was called.
+	QueuedAt time.Time
 	// Abort, when closed, gives up requests in flight too; what became of
 	// them is asked by the next run. Cancelling the run's context stops it
 	// gently: nothing new is begun, what is in flight is finished.
@@ -67,7 +73,7 @@ func (e *Engine) Run(ctx context.Context, name string, o RunOptions) (*Run, erro
 			return nil, err
 		}
 	}
-	run := &Run{ID: id, Sync: name, Status: Running, StartedAt: started, Outcomes: &OutcomeCounts{}, API: &APICounts{Remaining: -1}, Errors: []ErrorCount{}, Trigger: o.Trigger, PID: os.Getpid()}
+	run := &Run{ID: id, Sync: name, Status: Running, StartedAt: started, Outcomes: &OutcomeCounts{}, API: &APICounts{Remaining: -1}, Errors: []ErrorCount{}, Trigger: o.Trigger, Sequence: o.Sequence, SequenceRun: o.SequenceRun, ConfigHash: ConfigHash(s), PID: os.Getpid()}
 	if err := e.history.save(run); err != nil {
 		return nil, err
 	}
@@ -89,7 +95,10 @@ func (e *Engine) Run(ctx context.Context, name string, o RunOptions) (*Run, erro
 		}
 	}()
 	r := &running{e: e, sync: s, options: o, rec: newRecorder(e.history, run), run: run, progress: o.Progress}
+	watch := newStopwatch(e.o.Now, o.QueuedAt, started)
+	o.Progress.entered = watch.enter
 	err = r.execute(ctx, work)
+	o.Progress.entered = nil
 	abort(nil)
 	<-watched
 	err = errors.Join(err, r.rec.close())
@@ -103,9 +112,12 @@ func (e *Engine) Run(ctx context.Context, name string, o RunOptions) (*Run, erro
 		run.Error = err.Error()
 	}
 	finished := e.o.Now()
-	run.FinishedAt = &finished
-	if serr := errors.Join(e.history.save(run), e.history.prune()); serr != nil {
+	run.FinishedAt, run.Durations = &finished, watch.stop(finished)
+	if serr := errors.Join(e.history.save(run), e.history.ran(finished)); serr != nil {
 		err = errors.Join(err, serr)
+	}
+	if e.o.RunEnded != nil {
+		e.o.RunEnded(run)
 	}
 	log.InfoContext(context.WithoutCancel(ctx), "run ended", "status", run.Status, "read", run.Rows.Read, "operations", run.Operations.Total(), "failed", run.Outcomes.Failed, "rejected", run.Rows.Rejected, "api_calls", run.API.Calls, "duration", finished.Sub(started).Round(time.Millisecond))
 	return run, err
@@ -179,7 +191,7 @@ func (r *running) execute(ctx, work context.Context) (err error) {
 	}()
 	sum := plan.Summary()
 	r.count(&sum)
-	if err := r.recordRejected(plan, p.sync.Model.PrimaryKey); err != nil {
+	if err := r.recordRejected(store, plan, p.sync.Model.PrimaryKey); err != nil {
 		return errors.Join(err, os.RemoveAll(dir))
 	}
 	r.run.Choice = p.target.Estimate(sum).Choice
@@ -271,7 +283,7 @@ func (r *running) unfinished(ctx, work context.Context, store *snapshot.Store) (
 		sum := plan.Summary()
 		r.count(&sum)
 		r.run.Choice = target.Estimate(sum).Choice
-		if err := r.recordRejected(plan, s.Model.PrimaryKey); err != nil {
+		if err := r.recordRejected(store, plan, s.Model.PrimaryKey); err != nil {
 			return false, err
 		}
 		return true, r.apply(ctx, work, store, plan, target, s.Model.PrimaryKey)
@@ -376,7 +388,7 @@ func (r *running) apply(ctx, work context.Context, store *snapshot.Store, plan *
 	}
 	r.progress.Total.Store(total)
 	r.progress.Settled.Store(settled.Len())
-	j := &journal{store: store, rec: r.rec, keyColumns: keyColumns, progress: r.progress}
+	j := &journal{store: store, rec: r.rec, keyColumns: keyColumns, fields: plan.Fields(), progress: r.progress}
 	err = target.Apply(work, destinations.Application{Plan: planView{plan, store}, Journal: j, Stop: ctx.Done()})
 	if ferr := r.rec.flush(); ferr != nil {
 		err = errors.Join(err, ferr)
@@ -441,17 +453,23 @@ func rowCounts(sum *planner.Summary) RowCounts {
 }
 
 // recordRejected puts the plan's rejected rows among the run's row errors.
-func (r *running) recordRejected(plan *planner.Plan, keyColumns []string) error {
+func (r *running) recordRejected(store *snapshot.Store, plan *planner.Plan, keyColumns []string) error {
 	rows, err := plan.Rejected()
 	if err != nil {
 		return fmt.Errorf("read the plan's rejected rows: %w", err)
 	}
 	for rows.Next() {
 		row := rows.Rejected()
-		if err := r.rec.rowError(&RowError{
+		e := &RowError{
 			Key: keyMap(keyColumns, row.Key), Operation: row.Kind.String(),
 			Code: row.Code, Message: row.Message, Fields: row.Fields,
-		}); err != nil {
+		}
+		if len(row.Key) > 0 {
+			if err := r.rec.describe(e, store, row.KeyHash, nil, nil); err != nil {
+				return errors.Join(err, rows.Close())
+			}
+		}
+		if err := r.rec.rowError(e); err != nil {
 			return errors.Join(err, rows.Close())
 		}
 	}

@@ -22,40 +22,96 @@ type Ended struct {
 // RunSequence runs a sequence's steps in order, the syncs of a step side by
 // side, and calls each with every run as it ends, one at a time. With on_error
 // "stop", a step in which a sync did not complete (it failed, halted or was
-// canceled) is the last; rows that failed for their own fault stop nothing.
-// Options are the same for every sync; newProgress, if set, gives each its own.
+// canceled) is the last; rows that failed for their own fault stop nothing,
+// unless they are more than the sequence's max_row_errors: that is a
+// *RowErrorsError. Options are the same for every sync but the ID, which is that
+// of the sequence's record; newProgress, if set, gives each its own. An ID whose
+// record is there already is of a sequence that goes on.
 func (e *Engine) RunSequence(ctx context.Context, name string, o RunOptions, newProgress func(sync string) *Progress, each func(Ended)) error {
 	seq, err := e.Sequence(name)
 	if err != nil {
 		return err
 	}
-	return e.runSteps(ctx, seq.Steps, seq.OnError != "continue", o, newProgress, each)
+	if err := e.Lock("coho run --sequence " + name); err != nil {
+		return err
+	}
+	record, err := e.beginSequence(seq, o)
+	if err != nil {
+		return err
+	}
+	o.Sequence, o.SequenceRun = seq.Name, record.run.ID
+	e.o.Logger.InfoContext(ctx, "sequence started", "sequence", name, "sequence_run", record.run.ID)
+	s := steps{e: e, steps: seq.Steps, stop: seq.OnError != "continue", maxRowErrors: seq.MaxRowErrors, record: record}
+	err = s.run(ctx, o, newProgress, each)
+	err = errors.Join(err, record.end(e.o.Now(), ctx.Err() != nil, err))
+	e.o.Logger.InfoContext(context.WithoutCancel(ctx), "sequence ended", "sequence", name, "sequence_run", record.run.ID, "status", record.run.Status)
+	return err
 }
 
 // RunSyncs runs syncs one after another in the order given.
 func (e *Engine) RunSyncs(ctx context.Context, names []string, o RunOptions, newProgress func(sync string) *Progress, each func(Ended)) error {
-	steps := make([][]string, len(names))
+	in := make([][]string, len(names))
 	for i, n := range names {
 		if _, err := e.Sync(n); err != nil {
 			return err
 		}
-		steps[i] = []string{n}
+		in[i] = []string{n}
 	}
-	return e.runSteps(ctx, steps, false, o, newProgress, each)
-}
-
-func (e *Engine) runSteps(ctx context.Context, steps [][]string, stop bool, o RunOptions, newProgress func(string) *Progress, each func(Ended)) error {
 	if err := e.Lock("coho run"); err != nil {
 		return err
 	}
-	do := e.Run
-	if o.Do != nil {
+	s := steps{e: e, steps: in}
+	return s.run(ctx, o, newProgress, each)
+}
+
+// RowErrorsError says that more rows of a run failed for their own fault than
+// its sequence takes for granted.
+type RowErrorsError struct {
+	Sync   string
+	Errors int64 // rows that failed or were rejected
+	Rows   int64 // rows that the run was to write, those rejected among them
+	Limit  models.Limit
+}
+
+// Error implements error.
+func (e *RowErrorsError) Error() string {
+	limit := fmt.Sprint(e.Limit.Count)
+	if e.Limit.IsShare {
+		limit = fmt.Sprintf("%g%%", e.Limit.Percent)
+	}
+	return fmt.Sprintf("%d of %d rows failed, more than the sequence's max_row_errors of %s", e.Errors, e.Rows, limit)
+}
+
+// tooManyRowErrors compares a run that completed with a limit.
+func tooManyRowErrors(limit models.Limit, run *Run) error {
+	if run == nil {
+		return nil
+	}
+	failed, rows := rowErrors(run), run.Operations.Total()+run.Rows.Rejected
+	if limit.Allows(failed, rows) {
+		return nil
+	}
+	return &RowErrorsError{Sync: run.Sync, Errors: failed, Rows: rows, Limit: limit}
+}
+
+// steps runs syncs in order.
+type steps struct {
+	e            *Engine
+	steps        [][]string
+	stop         bool // at the first step in which a sync did not complete
+	maxRowErrors models.Limit
+	record       *sequenceRecord // nil where it is no sequence
+}
+
+func (s *steps) run(ctx context.Context, o RunOptions, newProgress func(string) *Progress, each func(Ended)) error {
+	do := s.e.Run
+	given := o.Do != nil
+	if given {
 		do, o.Do = o.Do, nil
 	}
-	o.ID = ""         // each run has its own
 	var mu sync.Mutex // serializes each, guards errs
 	var errs []error
-	for _, step := range steps {
+	for at, step := range s.steps {
 		if ctx.Err() != nil {
 			// What is not begun is not done, though all that was begun is.
 			errs = append(errs, fmt.Errorf("%s not begun: %w", strings.Join(step, ", "), destinations.ErrStopped))
@@ -63,30 +119,70 @@ func (e *Engine) runSteps(ctx context.Context, steps [][]string, stop bool, o Ru
 		}
 		failed := false
 		var wg sync.WaitGroup
-		for _, name := range step {
-			wg.Add(1)
-			go func() {
-				defer wg.Done()
-				opts := o
-				if newProgress != nil {
-					opts.Progress = newProgress(name)
+		for i, name := range step {
+			opts := o
+			opts.ID = "" // each run has its own
+			opts.QueuedAt = s.e.o.Now()
+			if !given {
+				id, err := NewRunID(opts.QueuedAt)
+				if err != nil {
+					errs = append(errs, err)
+					failed = true
+					continue
 				}
+				opts.ID = id
+			}
+			if newProgress != nil {
+				opts.Progress = newProgress(name)
+			}
+			before := NotBegun // what the record says where a sequence goes on
+			s.record.change(at, i, func(p *SequencePart) {
+				before = p.Status
+				p.Run, p.Status, p.Error = opts.ID, Running, ""
+			})
+			wg.Go(func() {
 				run, err := do(ctx, name, opts)
+				ended := Ended{Sync: name, Run: run, Err: err}
+				if err == nil {
+					err = tooManyRowErrors(s.maxRowErrors, run)
+				}
+				s.record.change(at, i, func(p *SequencePart) { p.ended(run, err, before, ctx.Err() != nil) })
 				mu.Lock()
 				defer mu.Unlock()
 				if err != nil {
 					failed = true
 					errs = append(errs, fmt.Errorf("sync %s: %w", name, err))
 				}
-				each(Ended{Sync: name, Run: run, Err: err})
-			}()
+				each(ended)
+			})
 		}
 		wg.Wait()
-		if failed && stop {
+		if failed && s.stop {
 			break
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// ended notes how a part ended. A nil run without an error was passed over: on
+// purpose, or because it was over before the sequence went on.
+func (p *SequencePart) ended(run *Run, err error, before Status, canceled bool) {
+	switch {
+	case run != nil:
+		p.take(run)
+	case err != nil && canceled:
+		p.Run, p.Status = "", NotBegun
+		return
+	case err != nil:
+		p.Run, p.Status = "", Failed
+	default:
+		if p.Status = PassedOver; before != NotBegun && before != Running {
+			p.Status = before
+		}
+	}
+	if err != nil {
+		p.Error = firstLine(err.Error())
+	}
 }
 
 // AllSyncs returns every sync, those that others look up before those others,

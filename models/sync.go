@@ -152,6 +152,10 @@ type Sequence struct {
 	Timezone string
 	Timing   Timing
 	OnError  string // stop, continue
+	// MaxRowErrors is how many rows of a sync may fail for their own fault, or
+	// what share of those that its run was to write, before that counts as an
+	// error of the sequence; unset: any.
+	MaxRowErrors Limit
 }
 
 // Columns returns the model's columns that the sync reads besides those its

@@ -162,6 +162,7 @@ func (d *decoder) sequence(name string, t *table) {
 	s.Timezone = t.timezone("timezone")
 	s.Timing = t.timing(d.timing)
 	s.OnError = t.choice("on_error", "stop", "stop", "continue")
+	s.MaxRowErrors = t.limit("max_row_errors")
 	t.done()
 	d.config.Sequences[name] = s
 }
