@@ -358,11 +358,12 @@ func (r *run) settleJob(ctx context.Context, j *job, batch destinations.Batch, a
 	var stop error
 	var lost []*row
 	flush := func() error {
-		if len(s.ops) == 0 {
+		if s.len() == 0 {
 			return nil
 		}
+		s.collect()
 		err := r.settle(ctx, batch.Number, s.ops, s.outcomes, false)
-		s = settled{}
+		s.reset()
 		return err
 	}
 	ask := func() error {
@@ -420,7 +421,7 @@ func (r *run) settleJob(ctx context.Context, j *job, batch destinations.Batch, a
 		j.crowded = j.crowded || crowded(o.Code, o.Message)
 		switch v {
 		case settledRow:
-			s.add(op.Clone(), o)
+			s.addCopy(op, o)
 		case retryRow:
 			left.retry = left.retry.Append(op.Seq)
 		case rematchRow:
@@ -430,7 +431,7 @@ func (r *run) settleJob(ctx context.Context, j *job, batch destinations.Batch, a
 		case stopRun:
 			stop = stopError(o)
 		}
-		if len(s.ops) >= settleRows {
+		if s.len() >= settleRows {
 			if err := flush(); err != nil {
 				return left, err
 			}

@@ -344,11 +344,73 @@ func (r *run) settle(ctx context.Context, batch uint64, ops []*planner.Operation
 type settled struct {
 	ops      []*planner.Operation
 	outcomes []destinations.Outcome
+	copies   copies
 }
 
 func (s *settled) add(op *planner.Operation, o destinations.Outcome) {
 	s.ops = append(s.ops, op)
 	s.outcomes = append(s.outcomes, o)
+}
+
+// copies are operations that outlive the reader that gave them, with their
+// outcomes. The memory is used again, so that a row costs no allocation.
+type copies struct {
+	ops         []planner.Operation
+	outcomes    []destinations.Outcome
+	keys        []string
+	assignments []planner.Assignment
+	text        []byte
+}
+
+// addCopy is add of an operation that is valid only during the call.
+func (s *settled) addCopy(op *planner.Operation, o destinations.Outcome) {
+	c := &s.copies
+	c.ops, c.outcomes = append(c.ops, *op), append(c.outcomes, o)
+	c.keys = append(c.keys, op.Key...)
+	c.assignments = append(c.assignments, op.Assignments...)
+	c.text = append(append(c.text, op.ID...), op.Match...)
+	for _, k := range op.Key {
+		c.text = append(c.text, k...)
+	}
+	for i := range op.Assignments {
+		c.text = append(c.text, op.Assignments[i].Cell.Text...)
+	}
+}
+
+func (s *settled) len() int { return len(s.ops) + len(s.copies.ops) }
+
+// collect gives the copies texts, keys and assignments of their own and puts
+// them with the other operations. Of what they came with only the lengths count.
+func (s *settled) collect() {
+	c := &s.copies
+	text, keys, assignments := string(c.text), c.keys, c.assignments
+	take := func(old string) string {
+		out := text[:len(old)]
+		text = text[len(old):]
+		return out
+	}
+	for i := range c.ops {
+		op := &c.ops[i]
+		op.ID, op.Match = take(op.ID), take(op.Match)
+		n := len(op.Key)
+		op.Key, keys = keys[:n:n], keys[n:]
+		for j, k := range op.Key {
+			op.Key[j] = take(k)
+		}
+		n = len(op.Assignments)
+		op.Assignments, assignments = assignments[:n:n], assignments[n:]
+		for j := range op.Assignments {
+			op.Assignments[j].Cell.Text = take(op.Assignments[j].Cell.Text)
+		}
+		s.add(op, c.outcomes[i])
+	}
+}
+
+// reset makes room for the next outcomes. Those that were there are invalid.
+func (s *settled) reset() {
+	s.ops, s.outcomes = s.ops[:0], s.outcomes[:0]
+	c := &s.copies
+	c.ops, c.outcomes, c.keys, c.assignments, c.text = c.ops[:0], c.outcomes[:0], c.keys[:0], c.assignments[:0], c.text[:0]
 }
 
 // enter waits for a place for a Collections call: one of the run's, and one of

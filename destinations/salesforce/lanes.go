@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/maphash"
+	"math"
 	"slices"
 
 	"coho/destinations"
@@ -21,6 +22,10 @@ import (
 const (
 	// lockGroups is how many groups the parents of a pass are dealt into.
 	lockGroups = 64
+
+	// laneRun is how many rows without a parent go to a group before the next
+	// one's turn.
+	laneRun = 250
 
 	// laneRows is how many numbers of a lane are unpacked at once.
 	laneRows = 20_000
@@ -57,7 +62,7 @@ func (l *lanes) add(t *Target, op *planner.Operation) {
 	if parent := t.parentOf(op); parent != "" {
 		at = int(maphash.String(l.seed, parent) % lockGroups)
 	} else {
-		at = lockGroups + int(l.none%lockGroups)
+		at = lockGroups + int(l.none/laneRun%lockGroups)
 		l.none++
 	}
 	l.groups[at].append(op.Seq)
@@ -133,18 +138,26 @@ func (c *cursor) step(i int) bool {
 // take gives up to n numbers that follow.
 func (c *cursor) take(n int) planner.Seqs {
 	var out planner.Seqs
-	for ; n > 0; n-- {
-		least := -1
+	for n > 0 {
+		least, next := -1, int64(math.MaxInt64) // next: the least of the other lists
 		for i, at := range c.at {
-			if at >= 0 && (least < 0 || at < c.at[least]) {
+			switch {
+			case at < 0:
+			case least < 0:
 				least = i
+			case at < c.at[least]:
+				least, next = i, c.at[least]
+			default:
+				next = min(next, at)
 			}
 		}
 		if least < 0 {
 			break
 		}
-		out = out.Append(c.at[least])
-		c.step(least)
+		for more := true; more && n > 0 && c.at[least] < next; n-- {
+			out = out.Append(c.at[least])
+			more = c.step(least)
+		}
 	}
 	return out
 }

@@ -112,16 +112,25 @@ func (r *run) bodies(c call, ready *[]*row) (bodies [][]byte, rest []parcel) {
 	if c == callDelete {
 		return nil, nil
 	}
-	size := 0
+	var text []byte
+	ends := make([]int, 0, len(*ready))
 	for i, x := range *ready {
-		body := r.t.appendJSON(nil, c, x)
-		size += len(body)
-		if size > maxRequestBytes && i > 0 {
+		text = r.t.appendJSON(text, c, x)
+		if len(text) > maxRequestBytes && i > 0 {
 			rest = []parcel{{rows: slices.Clone((*ready)[i:])}}
 			*ready = (*ready)[:i]
 			break
 		}
-		bodies = append(bodies, body)
+		if i == 0 {
+			text = slices.Grow(text, len(text)*len(*ready)*9/8) // records are much alike
+		}
+		ends = append(ends, len(text))
+	}
+	bodies = make([][]byte, len(ends))
+	begin := 0
+	for i, end := range ends {
+		bodies[i] = text[begin:end:end]
+		begin = end
 	}
 	return bodies, rest
 }
