@@ -3,12 +3,14 @@ package main
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 
 	"coho/engine"
+	"coho/engine/server"
 	"coho/planner"
 )
 
@@ -26,7 +28,8 @@ type live struct {
 }
 
 type liveRun struct {
-	progress *engine.Progress
+	progress func() server.Progress
+	told     *atomic.Pointer[server.Progress] // of a run of the daemon: what progress returns
 	bar      *mpb.Bar
 
 	stage   string // what the rate below is of
@@ -56,8 +59,8 @@ func (c *cli) newLive() *live {
 			case <-tick.C:
 			}
 			l.mu.Lock()
-			for name, r := range l.runs {
-				log.Info("run goes on", logged(name, r.progress)...)
+			for _, r := range l.runs {
+				log.Info("run goes on", logged(r.progress())...)
 			}
 			l.mu.Unlock()
 		}
@@ -67,17 +70,41 @@ func (c *cli) newLive() *live {
 
 // logged is a run's log line. What its org is given at once is in it while the
 // run writes.
-func logged(sync string, p *engine.Progress) []any {
-	line := []any{"sync", sync, "stage", p.Stage(), "rows_read", p.Plan.RowsRead.Load(), "planned", p.Total.Load(), "settled", p.Settled.Load(), "failed", p.Failed.Load()}
-	if org, ok := p.Reading(); ok {
-		line = append(line, "in_flight", org.InFlight, "parallelism", org.Parallelism, "locks", org.Locks, "retries", org.Retries)
+func logged(p server.Progress) []any {
+	line := []any{"sync", p.Sync, "stage", p.Stage, "rows_read", p.RowsRead, "planned", p.Total, "settled", p.Settled, "failed", p.Failed}
+	if p.Parallelism > 0 {
+		line = append(line, "in_flight", p.InFlight, "parallelism", p.Parallelism, "locks", p.Locks, "retries", p.Retries)
 	}
 	return line
 }
 
-// begin shows a run from now on.
+// begin shows a run of this process from now on.
 func (l *live) begin(sync string) *engine.Progress {
-	r := &liveRun{progress: &engine.Progress{}, since: time.Now()}
+	p := &engine.Progress{}
+	l.show(sync, func() server.Progress { return server.ProgressOf("", sync, p) })
+	return p
+}
+
+// follow shows how far a run of the daemon is.
+func (l *live) follow(p server.Progress) {
+	l.mu.Lock()
+	r := l.runs[p.Sync]
+	l.mu.Unlock()
+	if r != nil {
+		r.told.Store(&p)
+		return
+	}
+	if p.Stage == "queued" {
+		return // a line for each that waits says nothing
+	}
+	told := &atomic.Pointer[server.Progress]{}
+	told.Store(&p)
+	l.show(p.Sync, func() server.Progress { return *told.Load() }).told = told
+}
+
+// show shows a run from now on.
+func (l *live) show(sync string, progress func() server.Progress) *liveRun {
+	r := &liveRun{progress: progress, since: time.Now()}
 	if l.bars != nil {
 		r.bar = l.bars.New(0, mpb.NopStyle(), mpb.PrependDecorators(decor.Any(func(decor.Statistics) string {
 			return r.line(sync, time.Now())
@@ -86,7 +113,7 @@ func (l *live) begin(sync string) *engine.Progress {
 	l.mu.Lock()
 	l.runs[sync] = r
 	l.mu.Unlock()
-	return r.progress
+	return r
 }
 
 // end stops showing a run.
@@ -112,40 +139,31 @@ func (l *live) close() {
 
 // line is the run's live line. Only the goroutine that draws it calls it.
 func (r *liveRun) line(sync string, now time.Time) string {
-	p := r.progress
-	stage := p.Stage()
-	switch {
-	case stage == "":
-		stage = "starting"
-	case stage == "reading" && p.Plan.Phase() != planner.PhaseReading:
-		stage = p.Plan.Phase().String()
-	}
-	settled, total := p.Settled.Load(), p.Total.Load()
-	if stage != r.stage {
-		r.stage, r.since, r.settled = stage, now, settled
+	p := r.progress()
+	if p.Stage != r.stage {
+		r.stage, r.since, r.settled = p.Stage, now, p.Settled
 	}
 	elapsed := now.Sub(r.since).Seconds()
-	line := fmt.Sprintf("%s: %s", sync, stage)
-	switch stage {
+	line := fmt.Sprintf("%s: %s", sync, p.Stage)
+	switch p.Stage {
 	case "reading":
-		read := p.Plan.RowsRead.Load()
-		line += fmt.Sprintf("  %s rows", comma(read))
+		line += fmt.Sprintf("  %s rows", comma(p.RowsRead))
 		if elapsed > 0.5 {
-			line += fmt.Sprintf("  %s rows/s", comma(int64(float64(read)/elapsed)))
+			line += fmt.Sprintf("  %s rows/s", comma(int64(float64(p.RowsRead)/elapsed)))
 		}
 	case planner.PhaseComparing.String(), planner.PhaseOrdering.String():
-		line += fmt.Sprintf("  %s rows  %s operations", comma(p.Plan.RowsRead.Load()), comma(p.Plan.Planned.Load()))
+		line += fmt.Sprintf("  %s rows  %s operations", comma(p.RowsRead), comma(p.Planned))
 	case "writing":
-		line += fmt.Sprintf("  %s of %s sent", comma(settled), comma(total))
-		if failed := p.Failed.Load(); failed > 0 {
-			line += fmt.Sprintf("  %s failed", comma(failed))
+		line += fmt.Sprintf("  %s of %s sent", comma(p.Settled), comma(p.Total))
+		if p.Failed > 0 {
+			line += fmt.Sprintf("  %s failed", comma(p.Failed))
 		}
-		if org, ok := p.Reading(); ok {
-			line += fmt.Sprintf("  %d of %d in flight", org.InFlight, org.Parallelism)
+		if p.Parallelism > 0 {
+			line += fmt.Sprintf("  %d of %d in flight", p.InFlight, p.Parallelism)
 		}
-		if done := settled - r.settled; elapsed > 0.5 && done > 0 {
+		if done := p.Settled - r.settled; elapsed > 0.5 && done > 0 {
 			rate := float64(done) / elapsed
-			line += fmt.Sprintf("  %s rows/s  %s left", comma(int64(rate)), (time.Duration(float64(total-settled)/rate) * time.Second).Round(time.Second))
+			line += fmt.Sprintf("  %s rows/s  %s left", comma(int64(rate)), (time.Duration(float64(p.Total-p.Settled)/rate) * time.Second).Round(time.Second))
 		}
 	}
 	return line

@@ -17,6 +17,7 @@ import (
 
 	"coho/engine"
 	"coho/engine/config"
+	"coho/engine/server"
 
 	"coho/destinations"
 	"coho/planner"
@@ -126,11 +127,14 @@ func lines(err error) []string {
 	}
 	var invalid *engine.InvalidSyncError
 	var problems config.Problems
+	var told *server.Problem
 	switch {
 	case errors.As(err, &invalid):
 		return strings.Split(invalid.Error(), "\n")
 	case errors.As(err, &problems):
 		return strings.Split(problems.Error(), "\n")
+	case errors.As(err, &told) && told.Code == server.CodeInvalidSync:
+		return told.Problems
 	}
 	return []string{oneLine(err.Error())}
 }
@@ -146,6 +150,7 @@ func exitCode(err error) int {
 		locked   *engine.LockedError
 		guard    *planner.GuardError
 		budget   *destinations.BudgetError
+		told     *server.Problem
 	)
 	switch {
 	case err == nil:
@@ -160,6 +165,22 @@ func exitCode(err error) int {
 		return exitHalted
 	case errors.Is(err, errRowsFailed):
 		return exitRows
+	case errors.As(err, &told):
+		return toldCode(told)
+	}
+	return exitFailed
+}
+
+// toldCode is the exit code for what the daemon said, the same as for the error
+// that it speaks of.
+func toldCode(p *server.Problem) int {
+	switch p.Code {
+	case server.CodeBusy:
+		return exitLocked
+	case server.CodeHalted:
+		return exitHalted
+	case server.CodeUsage, server.CodeBadRequest, server.CodeUnknownName, server.CodeInvalidSync, server.CodeBound, server.CodeConfig, server.CodeEnded:
+		return exitUsage
 	}
 	return exitFailed
 }

@@ -22,7 +22,7 @@ before and after, the API calls it would cost. Nothing is sent.
 		Args:              usageArgs(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: c.completeSyncs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.with(func(w *wired) error { return c.plan(cmd.Context(), w, args, full, detailed) })
+			return c.conductState(cmd.Context(), func(x *conducted) error { return c.plan(cmd.Context(), x, args, full, detailed) })
 		},
 	}
 	cmd.Flags().BoolVar(&full, "full", false, "plan as run --full would")
@@ -30,18 +30,22 @@ before and after, the API calls it would cost. Nothing is sent.
 	return cmd
 }
 
-func (c *cli) plan(ctx context.Context, w *wired, names []string, full, detailed bool) error {
-	for _, n := range names {
-		if _, err := w.engine.Sync(n); err != nil {
-			return err
-		}
+func (c *cli) plan(ctx context.Context, x *conducted, names []string, full, detailed bool) error {
+	if err := x.checkNames(ctx, names); err != nil {
+		return err
 	}
 	live := c.newLive()
 	defer live.close()
 	var errs []error
 	todo := false
 	for _, n := range names {
-		run, err := w.engine.Plan(ctx, n, engine.PlanOptions{Full: full, Progress: live.begin(n)})
+		var run *engine.Run
+		var err error
+		if x.daemon != nil {
+			run, err = x.daemon.Plan(ctx, n, full, live.follow)
+		} else {
+			run, err = x.engine.Plan(ctx, n, engine.PlanOptions{Full: full, Progress: live.begin(n)})
+		}
 		live.end(n)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("sync %s: %w", n, err))
@@ -59,6 +63,24 @@ func (c *cli) plan(ctx context.Context, w *wired, names []string, full, detailed
 	}
 	if todo && detailed {
 		return errChanges
+	}
+	return nil
+}
+
+// checkNames returns an error where one of the names is no sync's.
+func (x *conducted) checkNames(ctx context.Context, names []string) error {
+	if x.daemon == nil {
+		for _, n := range names {
+			if _, err := x.engine.Sync(n); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for _, n := range names {
+		if _, err := x.daemon.Sync(ctx, n); err != nil {
+			return err
+		}
 	}
 	return nil
 }

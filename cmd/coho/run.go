@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"errors"
 
 	"github.com/spf13/cobra"
 
 	"coho/engine"
+	"coho/engine/server"
 )
 
 func (c *cli) runCommand() *cobra.Command {
@@ -16,6 +18,10 @@ func (c *cli) runCommand() *cobra.Command {
 		Short: "Run syncs now",
 		Long: `Run syncs now: read the model, plan what changed, check the guards, apply the
 plan. A plan that an earlier run left unfinished is finished first.
+
+Beside a running ` + "`coho serve`" + ` the daemon runs them, and this command shows how far
+they are; Ctrl-C stops those runs as it would stop its own: the first time gently,
+the second at once. What a connection that is lost leaves running goes on.
 
 ` + exitCodeHelp,
 		Example: `  coho run accounts contacts
@@ -33,51 +39,9 @@ plan. A plan that an earlier run left unfinished is finished first.
 			if chosen != 1 {
 				return &flagError{errors.New("coho run: name syncs, or give --sequence NAME, or --all")}
 			}
-			w, err := c.wire()
-			if err != nil {
-				return err
-			}
-			defer w.close()
-			names := args
-			if all {
-				names = w.engine.AllSyncs()
-			}
-			if dryRun {
-				if sequence != "" {
-					s, err := w.engine.Sequence(sequence)
-					if err != nil {
-						return err
-					}
-					for _, step := range s.Steps {
-						names = append(names, step...)
-					}
-				}
-				return c.plan(cmd.Context(), w, names, full, false)
-			}
-			c.writing.Store(true)
-			live := c.newLive()
-			defer live.close()
-			o := engine.RunOptions{Full: full, Approve: approve, Trigger: "cli", Abort: c.abort}
-			failedRows := false
-			printed := 0
-			each := func(ended engine.Ended) {
-				live.end(ended.Sync)
-				if ended.Run == nil {
-					return
-				}
-				printed++
-				failedRows = failedRows || ended.Run.Status == engine.CompletedWithErrors
-				c.showRun(ended.Run)
-			}
-			if sequence != "" {
-				err = w.engine.RunSequence(cmd.Context(), sequence, o, live.begin, each)
-			} else {
-				err = w.engine.RunSyncs(cmd.Context(), names, o, live.begin, each)
-			}
-			if err == nil && failedRows {
-				return errRowsFailed
-			}
-			return err
+			return c.conductState(cmd.Context(), func(x *conducted) error {
+				return c.run(cmd.Context(), x, args, sequence, all, full, approve, dryRun)
+			})
 		},
 	}
 	f := cmd.Flags()
@@ -87,6 +51,54 @@ plan. A plan that an earlier run left unfinished is finished first.
 	f.BoolVar(&approve, "approve", false, "pass the guards; where a run was halted by one, go on with that very plan")
 	f.BoolVar(&dryRun, "dry-run", false, "same as coho plan")
 	return cmd
+}
+
+// run runs what the command line names: syncs one after another, a sequence, or all.
+func (c *cli) run(ctx context.Context, x *conducted, names []string, sequence string, all, full, approve, dryRun bool) error {
+	if dryRun {
+		switch {
+		case all:
+			names = x.engine.AllSyncs()
+		case sequence != "":
+			s, err := x.engine.Sequence(sequence)
+			if err != nil {
+				return err
+			}
+			for _, step := range s.Steps {
+				names = append(names, step...)
+			}
+		}
+		return c.plan(ctx, x, names, full, false)
+	}
+	c.writing.Store(true)
+	live := c.newLive()
+	defer live.close()
+	failedRows := false
+	each := func(ended engine.Ended) {
+		live.end(ended.Sync)
+		if ended.Run == nil {
+			return
+		}
+		failedRows = failedRows || ended.Run.Status == engine.CompletedWithErrors
+		c.showRun(ended.Run)
+	}
+	o := engine.RunOptions{Full: full, Approve: approve, Trigger: "cli", Abort: c.abort}
+	var err error
+	switch {
+	case x.daemon != nil:
+		ask := server.StartRequest{Syncs: names, Sequence: sequence, All: all, Full: full, Approve: approve}
+		err = runByDaemon(ctx, x.daemon, ask, live, x.log, c.abort, each)
+	case sequence != "":
+		err = x.engine.RunSequence(ctx, sequence, o, live.begin, each)
+	case all:
+		err = x.engine.RunSyncs(ctx, x.engine.AllSyncs(), o, live.begin, each)
+	default:
+		err = x.engine.RunSyncs(ctx, names, o, live.begin, each)
+	}
+	if err == nil && failedRows {
+		return errRowsFailed
+	}
+	return err
 }
 
 // showRun prints a run's record.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"sort"
 	"strconv"
@@ -20,9 +21,9 @@ func (c *cli) runsCommand() *cobra.Command {
 		Use:   "runs",
 		Short: "List runs; show one, its errors, its API calls",
 		Args:  usageArgs(cobra.NoArgs),
-		RunE: func(*cobra.Command, []string) error {
-			return c.with(func(w *wired) error {
-				runs, err := w.engine.History().List(sync, max)
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.conduct(cmd.Context(), func(x *conducted) error {
+				runs, err := x.list(cmd.Context(), sync, max)
 				if err != nil {
 					return err
 				}
@@ -52,9 +53,9 @@ func (c *cli) runsShowCommand() *cobra.Command {
 		Use:   "show ID",
 		Short: "Show a run (ID: a run's, or a sync's name for its last run)",
 		Args:  usageArgs(cobra.ExactArgs(1)),
-		RunE: func(_ *cobra.Command, args []string) error {
-			return c.with(func(w *wired) error {
-				r, err := w.engine.History().Get(args[0])
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.conduct(cmd.Context(), func(x *conducted) error {
+				r, err := x.get(cmd.Context(), args[0])
 				if err != nil {
 					return err
 				}
@@ -76,19 +77,19 @@ func (c *cli) runsErrorsCommand() *cobra.Command {
 		Use:   "errors ID",
 		Short: "Show a run's failed and rejected rows (ID: a run's, or a sync's name for its last run)",
 		Args:  usageArgs(cobra.ExactArgs(1)),
-		RunE: func(_ *cobra.Command, args []string) error {
-			return c.with(func(w *wired) error {
-				r, err := w.engine.History().Get(args[0])
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.conduct(cmd.Context(), func(x *conducted) error {
+				r, err := x.get(cmd.Context(), args[0])
 				if err != nil {
 					return err
 				}
 				if c.json {
-					return w.engine.History().Errors(r.ID, func(e *engine.RowError) bool {
+					return x.errors(cmd.Context(), r.ID, func(e *engine.RowError) bool {
 						c.printJSON(e)
 						return true
 					})
 				}
-				return c.showErrors(w, r, max)
+				return c.showErrors(cmd.Context(), x, r, max)
 			})
 		},
 	}
@@ -103,13 +104,13 @@ func (c *cli) runsCallsCommand() *cobra.Command {
 		Short: "Show the API calls of a run (ID: a run's, or a sync's name for its last run)",
 		Long:  "Show the API calls of a run, in the order in which they ended: time, method, path, HTTP status, duration, bytes and rows. Logins are among them; the org does not count those. The calls of the last 50 runs are kept, 64 MB at most, and of each body its beginning, without secrets.",
 		Args:  usageArgs(cobra.ExactArgs(1)),
-		RunE: func(_ *cobra.Command, args []string) error {
-			return c.with(func(w *wired) error {
-				r, err := w.engine.History().Get(args[0])
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.conduct(cmd.Context(), func(x *conducted) error {
+				r, err := x.get(cmd.Context(), args[0])
 				if err != nil {
 					return err
 				}
-				return c.showCalls(w, r, bodies)
+				return c.showCalls(cmd.Context(), x, r, bodies)
 			})
 		},
 	}
@@ -118,14 +119,11 @@ func (c *cli) runsCallsCommand() *cobra.Command {
 }
 
 // showCalls prints a run's API calls, a line each.
-func (c *cli) showCalls(w *wired, r *engine.Run, bodies bool) error {
+func (c *cli) showCalls(ctx context.Context, x *conducted, r *engine.Run, bodies bool) error {
 	if !c.json {
 		fmt.Fprintf(c.stdout, "%-12s  %-6s  %6s  %9s  %10s  %10s  %8s  %s\n", "TIME", "METHOD", "STATUS", "MS", "SENT", "RECEIVED", "ROWS", "PATH")
 	}
-	kept, err := w.engine.History().Calls(r.ID, func(call *engine.APICall) bool {
-		if !bodies {
-			call.Request, call.Answer = "", ""
-		}
+	kept, err := x.calls(ctx, r.ID, bodies, func(call *engine.APICall) bool {
 		if c.json {
 			c.printJSON(call)
 			return true
@@ -150,10 +148,10 @@ func (c *cli) showCalls(w *wired, r *engine.Run, bodies bool) error {
 
 // showErrors prints a run's row errors grouped by code, each group with what
 // to do about it. Rows past max of a code are counted, not held.
-func (c *cli) showErrors(w *wired, r *engine.Run, max int) error {
+func (c *cli) showErrors(ctx context.Context, x *conducted, r *engine.Run, max int) error {
 	groups := map[string][]*engine.RowError{}
 	counts := map[string]int64{}
-	err := w.engine.History().Errors(r.ID, func(e *engine.RowError) bool {
+	err := x.errors(ctx, r.ID, func(e *engine.RowError) bool {
 		counts[e.Code]++
 		if max == 0 || len(groups[e.Code]) < max {
 			groups[e.Code] = append(groups[e.Code], e)

@@ -23,9 +23,9 @@ func (c *cli) snapshotCommand() *cobra.Command {
 			Short:             "Show what the snapshot holds",
 			Args:              usageArgs(cobra.ExactArgs(1)),
 			ValidArgsFunction: c.completeSyncs,
-			RunE: func(_ *cobra.Command, args []string) error {
-				return c.with(func(w *wired) error {
-					info, err := w.engine.SnapshotInfo(args[0])
+			RunE: func(cmd *cobra.Command, args []string) error {
+				return c.conductState(cmd.Context(), func(x *conducted) error {
+					info, err := x.snapshot(cmd.Context(), args[0])
 					if err != nil {
 						return err
 					}
@@ -57,10 +57,10 @@ func (c *cli) snapshotCommand() *cobra.Command {
 			Short:             "Print the snapshot, a JSON document a row",
 			Args:              usageArgs(cobra.ExactArgs(1)),
 			ValidArgsFunction: c.completeSyncs,
-			RunE: func(_ *cobra.Command, args []string) error {
-				return c.with(func(w *wired) error {
+			RunE: func(cmd *cobra.Command, args []string) error {
+				return c.conductState(cmd.Context(), func(x *conducted) error {
 					out := bufio.NewWriter(c.stdout)
-					return errors.Join(w.engine.ExportSnapshot(args[0], out), out.Flush())
+					return errors.Join(x.exportSnapshot(cmd.Context(), args[0], out), out.Flush())
 				})
 			},
 		},
@@ -78,8 +78,8 @@ func (c *cli) snapshotCommand() *cobra.Command {
 					defer func() { err = errors.Join(err, f.Close()) }()
 					in = f
 				}
-				return c.with(func(w *wired) error {
-					return w.engine.ImportSnapshot(args[0], in)
+				return c.conductState(cmd.Context(), func(x *conducted) error {
+					return x.importSnapshot(cmd.Context(), args[0], in)
 				})
 			},
 		},
@@ -96,9 +96,9 @@ Nothing is sent. The next run takes every row for new: in upsert and update mode
 it writes every record again, in insert mode it creates every record again.`,
 		Args:              usageArgs(cobra.ExactArgs(1)),
 		ValidArgsFunction: c.completeSyncs,
-		RunE: func(_ *cobra.Command, args []string) error {
-			return c.with(func(w *wired) error {
-				if err := w.engine.ResetSnapshot(args[0]); err != nil {
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.conductState(cmd.Context(), func(x *conducted) error {
+				if err := x.resetSnapshot(cmd.Context(), args[0]); err != nil {
 					return err
 				}
 				if c.json {

@@ -169,6 +169,12 @@ func (c *Client) Syncs(ctx context.Context) ([]SyncState, error) {
 	return out.Syncs, err
 }
 
+// Sync returns a sync and how it stands.
+func (c *Client) Sync(ctx context.Context, name string) (s SyncState, err error) {
+	err = c.get(ctx, "syncs/"+url.PathEscape(name), nil, &s)
+	return s, err
+}
+
 // Sequences returns every sequence and how it stands, by name.
 func (c *Client) Sequences(ctx context.Context) ([]SequenceState, error) {
 	var out struct {
@@ -187,9 +193,14 @@ func (c *Client) Start(ctx context.Context, r StartRequest) ([]StartedRun, error
 	return out.Runs, err
 }
 
-// Cancel stops a run: gently, or, with abort, giving up what is in flight too.
-func (c *Client) Cancel(ctx context.Context, run string, abort bool) error {
-	return c.answer(ctx, http.MethodPost, "runs/"+url.PathEscape(run)+"/cancel", nil, CancelRequest{Abort: abort}, nil)
+// Cancel stops a run, named by its id or by its sync, and returns its id: gently,
+// or, with abort, giving up what is in flight too.
+func (c *Client) Cancel(ctx context.Context, run string, abort bool) (string, error) {
+	var out struct {
+		Run string `json:"run"`
+	}
+	err := c.answer(ctx, http.MethodPost, "runs/"+url.PathEscape(run)+"/cancel", nil, CancelRequest{Abort: abort}, &out)
+	return out.Run, err
 }
 
 // Pause stops the schedule of a sync or sequence until Resume.

@@ -88,6 +88,14 @@ type Progress struct {
 	Total    int64  `json:"total"`     // operations of the plan, once it is made
 	Settled  int64  `json:"settled"`   // of those, operations with an outcome
 	Failed   int64  `json:"failed"`    // of those, failed
+
+	// While a run writes, where its destination can say: what it is given at
+	// once, for all runs that use it, and how it has fared since the process
+	// began.
+	InFlight    int   `json:"in_flight,omitempty"`
+	Parallelism int   `json:"parallelism,omitempty"`
+	Locks       int64 `json:"locks,omitempty"`
+	Retries     int64 `json:"retries,omitempty"`
 }
 
 // Ended says that a run ended: a run's last event.
@@ -109,9 +117,13 @@ func ProgressOf(run, sync string, p *engine.Progress) Progress {
 	case stage == "reading" && p.Plan.Phase() != planner.PhaseReading:
 		stage = p.Plan.Phase().String()
 	}
-	return Progress{
+	out := Progress{
 		Run: run, Sync: sync, Stage: stage,
 		RowsRead: p.Plan.RowsRead.Load(), Planned: p.Plan.Planned.Load(),
 		Total: p.Total.Load(), Settled: p.Settled.Load(), Failed: p.Failed.Load(),
 	}
+	if r, ok := p.Reading(); ok {
+		out.InFlight, out.Parallelism, out.Locks, out.Retries = r.InFlight, r.Parallelism, r.Locks, r.Retries
+	}
+	return out
 }
