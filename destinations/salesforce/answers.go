@@ -46,8 +46,9 @@ type answers struct {
 	size   int64
 
 	// Of a Bulk API 2.0 job.
-	said  tape // the results as they came: a hash of the key, and the slot
-	found tape // those of rows of the job: the position, and the slot
+	aborted bool // somebody ended it while it was worked on
+	said    tape // the results as they came: a hash of the key, and the slot
+	found   tape // those of rows of the job: the position, and the slot
 }
 
 const (
@@ -173,6 +174,13 @@ func (a *answers) load(row int64) error {
 // say can be trusted to be about the row that it seems to be about.
 func (r *run) readAnswers(ctx context.Context, j *job, info api.JobInfo) (*answers, error) {
 	a := newAnswers(r.t, j.rows)
+	if info.State == api.StateAborted {
+		a.aborted = true
+		var err error
+		if info, err = r.settleDown(ctx, info); err != nil {
+			return nil, err
+		}
+	}
 	files := []struct {
 		state slotState
 		read  func(context.Context, string) (*api.CSVResults, error)
@@ -393,6 +401,9 @@ func (r *run) settleJob(ctx context.Context, j *job, batch destinations.Batch, a
 		slot, err := a.at(at)
 		if err != nil {
 			return left, err
+		}
+		if slot.state == slotUnprocessed && a.aborted && j.c == callCreate {
+			slot.state = slotUnknown // an insert is looked for before it is sent again
 		}
 		switch slot.state {
 		case slotUnprocessed:

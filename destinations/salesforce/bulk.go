@@ -45,6 +45,14 @@ func (r *run) runJob(ctx context.Context, j *job) (all bool, err error) {
 		}
 		r.t.limiter.learn(at, crowdedBy(err))
 		again, err := r.submitFailed(ctx, batch, err, try)
+		if errors.Is(err, errRuns) {
+			if info, err = r.wait(ctx, batch.Handle, j.rows); err != nil {
+				return false, fmt.Errorf("wait for bulk job %s: %w", batch.Handle, err)
+			}
+			j.attempts++
+			j.place = at
+			return r.finishJob(ctx, j, batch, info)
+		}
 		if !again || err != nil {
 			return false, err
 		}
@@ -117,8 +125,7 @@ func (r *run) submitFailed(ctx context.Context, batch destinations.Batch, failur
 			return false, errors.Join(failure, err)
 		}
 		if !dead {
-			// It runs after all: the next recovery settles it.
-			return false, failure
+			return false, errRuns
 		}
 	}
 	if err := r.settle(ctx, batch.Number, nil, nil, true); err != nil {
@@ -136,25 +143,53 @@ func (r *run) submitFailed(ctx context.Context, batch destinations.Batch, failur
 	return true, nil
 }
 
-// abort makes sure that an open job never runs. dead is false where it is
-// past that.
+// errRuns: a job whose close seemed to fail is past being given up.
+var errRuns = errors.New("the job runs")
+
+// abort makes sure that an open job never runs. dead is false where it is past
+// that: the org takes an abort of a job that it works on, too, and rows that it
+// has in hand are then written all the same.
 func (r *run) abort(ctx context.Context, id string) (dead bool, err error) {
-	if _, err = r.t.client.AbortJob(ctx, id); err == nil {
-		return true, nil
-	}
-	info, readErr := r.job(ctx, id)
+	info, err := r.job(ctx, id)
 	switch {
-	case readErr != nil:
-		return false, fmt.Errorf("abort bulk job %s: %w", id, errors.Join(err, readErr))
+	case err != nil:
+		return false, fmt.Errorf("abort bulk job %s: %w", id, err)
 	case info == nil:
 		return true, nil
-	case info.State == api.StateAborted && info.RecordsProcessed == 0:
-		return true, nil
-	case info.State == api.StateOpen:
+	case info.State != api.StateOpen:
+		return false, nil
+	}
+	ended, err := r.t.client.AbortJob(ctx, id)
+	if err != nil {
 		return false, fmt.Errorf("abort bulk job %s: %w", id, err)
 	}
-	return false, nil
+	return ended.RecordsProcessed == 0, nil
 }
+
+// settleDown waits until an aborted job writes no further row: what the org had
+// in hand when somebody aborted it still comes to its end.
+func (r *run) settleDown(ctx context.Context, info api.JobInfo) (api.JobInfo, error) {
+	for calm := 0; calm < abortedCalm; {
+		if !sleep(ctx, 5*r.t.options.RetryPause) {
+			return info, context.Cause(ctx)
+		}
+		now, err := r.job(ctx, info.ID)
+		if err != nil {
+			return info, err
+		}
+		if now == nil {
+			return info, nil
+		}
+		if calm++; now.RecordsProcessed != info.RecordsProcessed {
+			calm = 0
+		}
+		info = *now
+	}
+	return info, nil
+}
+
+// abortedCalm is how often in a row an aborted job must show no further row.
+const abortedCalm = 3
 
 // job reads a job's state; nil where the org knows it no more.
 func (r *run) job(ctx context.Context, id string) (*api.JobInfo, error) {

@@ -46,6 +46,13 @@ func TestPassingFaults(t *testing.T) {
 		"sessions expire":        {{Match: "collections", ExpireSession: true}, {Match: "bulk.create", ExpireSession: true}, {Match: "bulk.upload", ExpireSession: true}, {Match: "bulk.close", ExpireSession: true}, {Match: "bulk.status", ExpireSession: true}, {Match: "bulk.results", ExpireSession: true}, {Match: "bulk1.create", ExpireSession: true}, {Match: "bulk1.batch", ExpireSession: true}, {Match: "bulk1.status", ExpireSession: true}, {Match: "bulk1.results", ExpireSession: true}, {Match: "bulk1.close", ExpireSession: true}},
 		"job failed":             {{FailJob: "TooManyLockFailure : Too many lock failure 200 Trying again later."}},
 		"job failed half way":    {{FailJob: "InternalServerError : Unknown", FailJobAfter: 200}},
+		"job aborted":            {{AbortJob: true}},
+		"job aborted half way":   {{AbortJob: true, FailJobAfter: 200}},
+		"too much Apex":          {{RowCode: "TOO_MANY_APEX_REQUESTS", RowShare: 0.2, RowTries: 1}, {Match: "collections", Status: 400, Code: "TOO_MANY_APEX_REQUESTS", Times: 2}},
+		"too slow":               {{Match: "collections", Status: 500, Code: "REQUEST_RUNNING_TOO_LONG", Times: 2}, {Match: "bulk.results", Status: 504}, {Match: "bulk1.results", Status: 504}, {Match: "bulk.status", Status: 504}, {Match: "bulk1.status", Status: 504}},
+		"silence, then cut":      {{Match: "collections", Delay: 30 * time.Millisecond, CutAfter: true, Times: 2}, {Match: "bulk.upload", Delay: 30 * time.Millisecond, CutAfter: true}, {Match: "bulk.close", Delay: 30 * time.Millisecond, CutAfter: true}, {Match: "bulk1.batch", Delay: 30 * time.Millisecond, CutAfter: true, Times: 2}},
+		"carried out twice":      {{Match: "collections.upsert", Twice: true}, {Match: "collections.update", Twice: true}, {Match: "collections.delete", Twice: true}, {Match: "bulk.create", Twice: true}, {Match: "bulk.upload", Twice: true}, {Match: "bulk.close", Twice: true}, {Match: "bulk1.create", Twice: true}, {Match: "bulk1.close", Twice: true}},
+		"results lost":           {{LoseResults: 0.3}},
 		"jobs fail structurally": {{FailJob: "InvalidBatch : Records not processed", Times: 2}},
 	}
 	for name, list := range faults {

@@ -171,6 +171,11 @@ func (c *Client) UploadJob(ctx context.Context, id string, body func() (io.ReadC
 		op: "upload the data of job " + id, method: http.MethodPut, path: c.jobPath(ingestPath, id) + "/batches",
 		accept: "application/json", contentType: "text/csv; charset=UTF-8", open: body,
 	})
+	if e, ok := err.(*Error); ok && e.Status == http.StatusBadRequest && e.Code == "INVALIDBATCH" {
+		// The job has data already: something on the way sent it twice. Only
+		// the job is spoilt, not what was to go into it.
+		e.Class = RetryRow
+	}
 	return err
 }
 

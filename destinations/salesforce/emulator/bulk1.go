@@ -130,7 +130,12 @@ func (js *jobs) batchRows(ctx context.Context, b *classicBatch) string {
 	}
 	end := n
 	fault, failing := s.faults.job("bulk " + j.operationName + " " + j.obj.name)
-	if failing {
+	switch {
+	case failing && fault.AbortJob:
+		if b.abort(fault.FailJobAfter > 0) {
+			return ""
+		}
+	case failing:
 		end = min(n, fault.FailJobAfter)
 	}
 	t.delay = s.opts.ProcessingDelay / time.Duration((n+bulkChunk-1)/bulkChunk)
@@ -142,10 +147,25 @@ func (js *jobs) batchRows(ctx context.Context, b *classicBatch) string {
 		s.log.ErrorContext(ctx, "a Bulk batch could not be kept", "error", err)
 		return "InternalServerError : the records could not be kept"
 	}
-	if failing {
+	if failing && !fault.AbortJob {
 		return fault.FailJob
 	}
 	return ""
+}
+
+// abort ends a batch's job as somebody else may. A batch that is worked on
+// comes to its end; those that wait their turn are not processed. It returns
+// whether this one is among those.
+func (b *classicBatch) abort(working bool) bool {
+	b.job.mu.Lock()
+	defer b.job.mu.Unlock()
+	b.job.state = stateAborted
+	for _, other := range b.job.batches {
+		if other.state == classicQueued || other == b && !working {
+			other.state = classicNotProcessed
+		}
+	}
+	return !working
 }
 
 // requeued shows that a batch waits for its next turn, or has it.

@@ -186,11 +186,11 @@ func (js *jobs) process(ctx context.Context, j *ingestJob) {
 	j.took = time.Since(begin)
 	j.changed = js.s.org.Clock()
 	j.order = shuffled(len(j.load.starts), js.s.opts.Seed)
-	if share := js.s.faults.lost("bulk " + j.operationName + " " + j.obj.name); share > 0 {
-		for _, n := range j.order[:int(share*float64(len(j.order)))] {
-			j.load.state[n] |= rowLost
-		}
+	lost, twice := js.s.faults.results("bulk " + j.operationName + " " + j.obj.name)
+	for _, n := range j.order[:int(lost*float64(len(j.order)))] {
+		j.load.state[n] |= rowLost
 	}
+	j.order = append(j.order, j.order[:int(twice*float64(len(j.order)))]...)
 	defer func() {
 		if err := js.s.keepJob(j, false); err != nil {
 			js.s.log.ErrorContext(ctx, "a Bulk job could not be kept", "error", err)
@@ -292,6 +292,12 @@ func (js *jobs) rows(ctx context.Context, j *ingestJob) string {
 	if first != nil {
 		s.log.ErrorContext(ctx, "a Bulk job could not be kept", "error", first)
 		return "InternalServerError : the records could not be kept"
+	}
+	if failing && fault.AbortJob {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		j.state = stateAborted
+		return ""
 	}
 	if failing {
 		return fault.FailJob

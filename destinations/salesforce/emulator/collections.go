@@ -163,7 +163,7 @@ func (o *Org) undoRuns(runs []*dml) {
 		b := runs[i]
 		back := b.counts
 		o.rollBack(b)
-		o.count(WriteCounts{-back.Inserted, -back.Updated, -back.UpsertCreated, -back.UpsertUpdated, -back.Deleted, len(b.rows), 0})
+		o.count(WriteCounts{Inserted: -back.Inserted, Updated: -back.Updated, UpsertCreated: -back.UpsertCreated, UpsertUpdated: -back.UpsertUpdated, Deleted: -back.Deleted, RowsFailed: len(b.rows)})
 		for j := range b.rows {
 			obj := b.obj
 			for w := &b.rows[j]; o.log != nil && w != nil && w.touched; w = w.shadow {

@@ -42,10 +42,20 @@ type Fault struct {
 
 	FailJob      string `json:"fail_job"`       // errorMessage of a job that ends as Failed
 	FailJobAfter int    `json:"fail_job_after"` // so many rows are processed first, the rest stay unprocessed
+	// AbortJob has a job aborted under way, as an administrator may in Setup. Of
+	// a Bulk 2.0 job FailJobAfter rows are processed; of a Bulk 1.0 job no batch
+	// that waits its turn is, this one among them unless FailJobAfter is set.
+	AbortJob bool `json:"abort_job"`
 
 	// LoseResults leaves this share of a Bulk 2.0 job's rows out of all three
 	// result files, as an org does past the daily allocation of batches.
 	LoseResults float64 `json:"lose_results"`
+	// RepeatResults lists this share of a Bulk 2.0 job's rows twice.
+	RepeatResults float64 `json:"repeat_results"`
+
+	// Twice carries the request out two times, as something between client and
+	// org may that repeats what it thinks lost; the second answer is given.
+	Twice bool `json:"twice"`
 }
 
 // UnmarshalJSON accepts the delay as text.
@@ -70,7 +80,7 @@ func (f *Fault) UnmarshalJSON(text []byte) error {
 }
 
 func (f *Fault) onRequests() bool {
-	return f.Status != 0 || f.Code != "" && f.RowCode == "" || f.Delay != 0 || f.CutBefore || f.CutAfter || f.ExpireSession
+	return f.Status != 0 || f.Code != "" && f.RowCode == "" || f.Delay != 0 || f.CutBefore || f.CutAfter || f.ExpireSession || f.Twice
 }
 
 type activeFault struct {
@@ -137,23 +147,24 @@ func (fs *faults) job(text string) (Fault, bool) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	for _, a := range fs.list {
-		if a.FailJob != "" && strings.Contains(text, a.Match) && a.fire() {
+		if (a.FailJob != "" || a.AbortJob) && strings.Contains(text, a.Match) && a.fire() {
 			return a.Fault, true
 		}
 	}
 	return Fault{}, false
 }
 
-// lost returns which share of a job's results is lost.
-func (fs *faults) lost(text string) float64 {
+// results returns which share of a job's results is lost, and which is there
+// twice.
+func (fs *faults) results(text string) (lost, twice float64) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	for _, a := range fs.list {
-		if a.LoseResults > 0 && strings.Contains(text, a.Match) && a.fire() {
-			return a.LoseResults
+		if (a.LoseResults > 0 || a.RepeatResults > 0) && strings.Contains(text, a.Match) && a.fire() {
+			return a.LoseResults, a.RepeatResults
 		}
 	}
-	return 0
+	return 0, 0
 }
 
 // rows returns the function that decides which rows of a transaction fail; nil

@@ -101,6 +101,7 @@ func (o *Org) rowLocks(b *dml, w *rowWrite) []string {
 // before children and Ids in order, so that two transactions cannot wait for
 // each other.
 func (s *Server) transact(ctx context.Context, b *dml) error {
+	s.org.count(WriteCounts{RowAttempts: len(b.rows)})
 	if !s.opts.Locks {
 		if b.delay > 0 {
 			pause(ctx, b.delay)

@@ -42,6 +42,9 @@ type WriteCounts struct {
 	Deleted        int `json:"delete"`
 	RowsFailed     int `json:"rows_failed"`
 	EventsAccepted int `json:"events"`
+	// RowAttempts is how often a row was taken up for writing, whatever came
+	// of it: a row that failed for a lock and was sent again counts twice.
+	RowAttempts int `json:"row_attempts"`
 }
 
 func (w WriteCounts) total() int {
@@ -276,4 +279,5 @@ func (o *Org) count(w WriteCounts) {
 	o.writes.Deleted += w.Deleted
 	o.writes.RowsFailed += w.RowsFailed
 	o.writes.EventsAccepted += w.EventsAccepted
+	o.writes.RowAttempts += w.RowAttempts
 }

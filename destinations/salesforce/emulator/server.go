@@ -1,9 +1,11 @@
 package emulator
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -310,11 +312,31 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		c.fail(http.StatusBadRequest, "INVALID_CONTENT", "the body is not gzip: "+err.Error())
 		return
 	}
+	if hit && fault.Twice {
+		if err := s.rehearse(c, counts); err != nil {
+			c.fail(http.StatusBadRequest, "INVALID_CONTENT", "the body broke off: "+err.Error())
+			return
+		}
+	}
 	done := deflate(c)
 	s.handle(c, counts)
 	done()
 	c.cut = hit && fault.CutAfter
 	s.log.DebugContext(r.Context(), "call", "kind", c.kind, "method", r.Method, "path", r.URL.Path, "status", m.status, "took", time.Since(c.at))
+}
+
+// rehearse carries a request out without an answer, and puts its body back.
+func (s *Server) rehearse(c *call, counts bool) error {
+	body, err := io.ReadAll(c.r.Body)
+	if err != nil {
+		return err
+	}
+	first := *c
+	first.w, first.r = &discard{header: http.Header{}}, c.r.Clone(c.r.Context())
+	first.r.Body = io.NopCloser(bytes.NewReader(body))
+	s.handle(&first, counts)
+	c.r.Body = io.NopCloser(bytes.NewReader(body))
+	return nil
 }
 
 // misbehave does what a fault says before the work; it returns whether the work
