@@ -365,6 +365,7 @@ func (r *run) settleJob(ctx context.Context, j *job, batch destinations.Batch, a
 	var s settled
 	var stop error
 	var lost []*row
+	var omit map[int]planner.Seqs // by column
 	flush := func() error {
 		if s.len() == 0 {
 			return nil
@@ -414,7 +415,7 @@ func (r *run) settleJob(ctx context.Context, j *job, batch destinations.Batch, a
 				left.unknown = left.unknown.Append(op.Seq) // sending it again does no harm
 				continue
 			}
-			x := j.row(op)
+			x := r.rowOf(j, op)
 			lost = append(lost, x.keep())
 			if len(lost) >= prepareRows {
 				if err := ask(); err != nil {
@@ -427,8 +428,8 @@ func (r *run) settleJob(ctx context.Context, j *job, batch destinations.Batch, a
 		if err != nil {
 			return left, err
 		}
-		x := j.row(op)
-		o, v := r.judge(&x, said)
+		x := r.rowOf(j, op)
+		o, v := r.judge(ctx, &x, said)
 		j.crowded = j.crowded || crowded(o.Code, o.Message)
 		switch v {
 		case settledRow:
@@ -437,6 +438,16 @@ func (r *run) settleJob(ctx context.Context, j *job, batch destinations.Batch, a
 			left.retry = left.retry.Append(op.Seq)
 		case rematchRow:
 			left.rematch = left.rematch.Append(op.Seq)
+		case relookRow:
+			left.relook = left.relook.Append(op.Seq)
+		case omitRow:
+			left.omit = left.omit.Append(op.Seq)
+			for _, i := range x.omit {
+				if omit == nil {
+					omit = map[int]planner.Seqs{}
+				}
+				omit[i] = omit[i].Append(op.Seq)
+			}
 		case completeRow:
 			left.complete = left.complete.Append(op.Seq)
 		case stopRun:
@@ -459,15 +470,23 @@ func (r *run) settleJob(ctx context.Context, j *job, batch destinations.Batch, a
 	if err := flush(); err != nil {
 		return left, err
 	}
+	for i, seqs := range omit {
+		if err := r.markOmitted(ctx, i, seqs); err != nil {
+			return left, err
+		}
+	}
 	if stop != nil {
 		return left, errors.Join(stop, r.settle(ctx, batch.Number, nil, nil, true))
 	}
 	return left, nil
 }
 
-// row is a row of the job as it was sent.
-func (j *job) row(op *planner.Operation) row {
+// rowOf is a row of the job as it was sent.
+func (r *run) rowOf(j *job, op *planner.Operation) row {
 	x := newRow(op, j.complete)
-	x.attempts = j.attempts
+	x.attempts, x.relooked = j.attempts, j.relooked
+	r.mu.Lock()
+	x.omit = r.omits(op.Seq)
+	r.mu.Unlock()
 	return x
 }

@@ -47,10 +47,15 @@ type run struct {
 	batchMu   sync.Mutex            // held while a job is created
 	batchJobs map[jobKind]*batchJob // guarded by batchMu: the Bulk API 1.0 jobs that take batches
 
-	mu       sync.Mutex
-	complete planner.SettledSet // guarded by mu: operations to send complete
-	doubtful planner.SettledSet // operations that an earlier run may have sent; recovery alone writes
-	markers  []uint64           // batches to close once those are sent; recovery alone writes
+	mu        sync.Mutex
+	complete  planner.SettledSet          // guarded by mu: operations to send complete
+	doubtful  planner.SettledSet          // operations that an earlier run may have sent; recovery alone writes
+	markers   []uint64                    // batches to close once those are sent; recovery alone writes
+	omitted   map[int]*planner.SettledSet // guarded by mu: operations sent without the reference of a column
+	omitMarks []uint64                    // guarded by mu: the batches that say so
+
+	books      []*book // by column: the references that lookups found
+	passNumber atomic.Uint32
 }
 
 // Apply sends a plan's operations that have no outcome yet. See the package
@@ -71,10 +76,17 @@ func (t *Target) Apply(ctx context.Context, a destinations.Application) error {
 		slots:  make(chan struct{}, calls),
 		jobs:   make(chan struct{}, jobs),
 		weight: max(1, calls/jobs), // the org works on parts of a Bulk API 2.0 job side by side
+		books:  t.newBooks(),
 		halt:   make(chan struct{}),
 	}
 	defer t.limiter.join(calls)()
-	return budget(t.client, r.apply(api.CountCalls(ctx, t.calls)))
+	defer r.dropBooks()
+	ctx = api.CountCalls(ctx, t.calls)
+	err := r.apply(ctx)
+	if err == nil || errors.Is(err, destinations.ErrStopped) {
+		err = errors.Join(err, r.closeMarks(ctx))
+	}
+	return budget(t.client, err)
 }
 
 func (r *run) apply(ctx context.Context) error {
@@ -120,6 +132,9 @@ func (r *run) any(pass int) (bool, error) {
 // pass sends one pass and waits for all of it: the next one may refer to its
 // records.
 func (r *run) pass(ctx context.Context, pass int) error {
+	if err := r.resolve(ctx, pass); err != nil {
+		return err
+	}
 	ops, err := r.plan.Operations(pass)
 	if err != nil {
 		return fmt.Errorf("read the plan's pass %d: %w", pass, err)
@@ -301,8 +316,10 @@ func (r *run) maxAttempts() int {
 func (r *run) newRow(op *planner.Operation) row {
 	r.mu.Lock()
 	complete := r.complete.Has(op.Seq)
+	omit := r.omits(op.Seq)
 	r.mu.Unlock()
 	x := newRow(op, complete)
+	x.omit = omit
 	x.doubt = r.doubtful.Has(op.Seq)
 	return x
 }
@@ -334,6 +351,7 @@ func (r *run) update(ctx context.Context, b destinations.Batch) error {
 // settle records outcomes. What the org has answered is recorded also where
 // the run is being cancelled.
 func (r *run) settle(ctx context.Context, batch uint64, ops []*planner.Operation, outcomes []destinations.Outcome, last bool) error {
+	r.tellOmitted(ops, outcomes)
 	if err := r.journal.Settle(context.WithoutCancel(ctx), batch, ops, outcomes, last); err != nil {
 		return fmt.Errorf("record outcomes: %w", err)
 	}

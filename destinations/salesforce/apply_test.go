@@ -402,7 +402,7 @@ func TestBadRowsFailAlone(t *testing.T) {
 		if o := l.of("K00020"); o.Code != "REQUIRED_FIELD_MISSING" || len(o.Fields) != 1 || o.Fields[0] != "Name" || o.Attempts == 0 {
 			t.Errorf("no name: %+v", o)
 		}
-		if o := l.of("K00030"); o.Code != "INVALID_FIELD" || !strings.Contains(o.Message, "nobody") {
+		if o := l.of("K00030"); o.Code != "REFERENCE_NOT_FOUND" || o.Fields[0] != "ParentId" || !strings.Contains(o.Message, `no Account record has Warehouse_Key__c "nobody"`) {
 			t.Errorf("no parent: %+v", o)
 		}
 		if o := l.of("K00010"); o.Code == "" || o.Message == "" {

@@ -206,7 +206,7 @@ func (r *run) job(ctx context.Context, id string) (*api.JobInfo, error) {
 
 // leftovers are the rows of a job that have no outcome from it.
 type leftovers struct {
-	retry, rematch, complete, unprocessed, unknown planner.Seqs
+	retry, rematch, relook, omit, complete, unprocessed, unknown planner.Seqs
 }
 
 // finishJob settles a job that has ended and sends again what it left over.
@@ -320,6 +320,12 @@ func (r *run) resendAll(ctx context.Context, j *job, batch destinations.Batch, l
 	if err := send(left.rematch, func(s *stream) { s.rematch, s.from = true, 0 }); err != nil {
 		return false, err
 	}
+	if err := send(left.relook, func(s *stream) { s.relooked = true }); err != nil {
+		return false, err
+	}
+	if err := send(left.omit, func(*stream) {}); err != nil {
+		return false, err
+	}
 	if len(left.retry)+len(left.unprocessed)+len(left.unknown) == 0 {
 		return all, nil
 	}
@@ -347,7 +353,7 @@ func (r *run) resendAll(ctx context.Context, j *job, batch destinations.Batch, l
 // they are few.
 func (r *run) resend(ctx context.Context, j *job, seqs planner.Seqs, change func(*stream)) (all bool, err error) {
 	all = true
-	s := &stream{r: r, c: j.c, from: retryByREST + 1, maxRows: j.maxRows, attempts: j.attempts, complete: j.complete}
+	s := &stream{r: r, c: j.c, from: retryByREST + 1, maxRows: j.maxRows, attempts: j.attempts, complete: j.complete, relooked: j.relooked}
 	s.size = int(restBatch(&r.t.sync.Write))
 	if r.t.keyless {
 		// In ever smaller batches, at last in serial: Collections are no way.

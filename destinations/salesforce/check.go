@@ -25,6 +25,8 @@ type column struct {
 	parent       *field
 	parentObject string
 	byQuery      bool
+	queue        bool     // of the groups, only queues
+	syncs        []string // whose snapshots are asked before the org
 	self         bool
 }
 
@@ -149,7 +151,7 @@ func (c *checker) checkWrite() {
 	refuse(w.CreateRecordsAs != "", "write.create_records_as is not available yet")
 	refuse(!oneOf(w.ConcurrencyMode, "", "parallel", "serial"), "write.concurrency_mode %q: must be parallel or serial", w.ConcurrencyMode)
 	refuse(w.ConcurrencyMode == "serial" && w.IngestionAPI == "bulk" && w.BulkAPIVersion != "1.0", "write.concurrency_mode \"serial\": Bulk API 2.0 has no serial mode; use bulk_api_version = \"1.0\" or ingestion_api = \"rest\"")
-	refuse(!oneOf(w.InvalidRelationships, "", "error"), "write.invalid_relationships %q is not available yet; use error", w.InvalidRelationships)
+	refuse(!oneOf(w.InvalidRelationships, "", "error", omitValues, omitRecords), "write.invalid_relationships %q: must be error, omit_values or omit_records", w.InvalidRelationships)
 	refuse(w.AllowDuplicates && w.IngestionAPI == "bulk", "write.allow_duplicates: the Bulk APIs cannot say it; use ingestion_api = \"rest\" or \"automatic\"")
 	switch rule := strings.ToUpper(w.AssignmentRule); rule {
 	case "":
@@ -395,16 +397,21 @@ func (c *checker) checkSource(m *models.Field, col *column) bool {
 
 // checkLookup checks a lookup and decides how its references are sent.
 func (c *checker) checkLookup(ctx context.Context, m *models.Field, col *column, match *field) (bool, error) {
-	l := m.Lookup
+	l := *m.Lookup
+	if strings.EqualFold(l.Object, "Queue") {
+		// A queue is a Group of that type; only queues can own records.
+		l.Object, col.queue = "Group", true
+	}
 	if col.class != classReference {
 		c.problem(m.Pos, col.Name, "field %s of type %s is no reference, so a lookup cannot fill it", col.Name, col.Type)
 		return false, nil
 	}
 	i := slices.IndexFunc(col.ReferenceTo, func(o string) bool { return strings.EqualFold(o, l.Object) })
 	if i < 0 {
-		c.problem(m.Pos, col.Name, "field %s refers to %s, not to %s", col.Name, strings.Join(col.ReferenceTo, ", "), l.Object)
+		c.problem(m.Pos, col.Name, "field %s refers to %s, not to %s", col.Name, strings.Join(col.ReferenceTo, ", "), m.Lookup.Object)
 		return false, nil
 	}
+	col.queue = col.queue || l.Object == "Group" && col.Name == "OwnerId"
 	col.parentObject = col.ReferenceTo[i]
 	parent, err := describe(ctx, c.client, col.parentObject)
 	if err != nil {
@@ -436,7 +443,7 @@ func (c *checker) checkLookup(ctx context.Context, m *models.Field, col *column,
 	}
 	col.parent = f
 	switch {
-	case f.indexed() && col.RelationshipName != "":
+	case f.indexed() && col.RelationshipName != "" && !col.queue:
 		col.header = col.RelationshipName + "." + f.Name
 		if len(col.ReferenceTo) > 1 {
 			col.header = col.parentObject + ":" + col.header

@@ -62,7 +62,7 @@ func TestOpenRefuses(t *testing.T) {
 		{"create_records_as", func(s *models.Sync) { s.Write.CreateRecordsAs = "Lead" }, "create_records_as"},
 		{"serial bulk", func(s *models.Sync) { s.Write.ConcurrencyMode, s.Write.IngestionAPI = "serial", "bulk" }, "no serial mode"},
 		{"sort", func(s *models.Sync) { s.Write.SortBatchesBy = "ParentI" }, "did you mean ParentId?"},
-		{"omit", func(s *models.Sync) { s.Write.InvalidRelationships = "omit_values" }, "invalid_relationships"},
+		{"omit", func(s *models.Sync) { s.Write.InvalidRelationships = "omit" }, "invalid_relationships"},
 		{"duplicates in bulk", func(s *models.Sync) { s.Write.AllowDuplicates, s.Write.IngestionAPI = true, "bulk" }, "allow_duplicates"},
 		{"rule", func(s *models.Sync) { s.Write.AssignmentRule = "mine" }, "assignment_rule"},
 		{"API", func(s *models.Sync) { s.Write.IngestionAPI = "soap" }, "ingestion_api"},

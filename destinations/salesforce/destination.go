@@ -88,7 +88,6 @@ func (d *Destination) Open(ctx context.Context, sync *models.Sync, columns []mod
 	t.options, t.limiter, t.tally = d.options, d.limiter, d.tally
 	t.log = d.options.Logger.With("sync", sync.Name, "object", t.object.Name)
 	t.warnings = c.warnings
-	t.references = newReferences(len(t.columns))
 	for _, col := range t.columns {
 		t.hasCreateOnly = t.hasCreateOnly || col.createOnly
 	}
@@ -171,7 +170,8 @@ type Target struct {
 
 	hasCreateOnly bool
 	lockField     int // the column whose parents rows would fight over; -1: none
-	references    *references
+
+	parents destinations.Parents // nil where no snapshot can be asked
 
 	calls *atomic.Int64 // API calls of Open and Apply
 	jobs  atomic.Int64
@@ -223,7 +223,7 @@ func (t *Target) Estimate(s planner.Summary) destinations.Estimate {
 	r := t.route()
 	r.lanes = t.lockField >= 0 && !t.serial() && parallelism(&t.sync.Write) > 1 && s.Fields[t.columns[t.lockField].Name] > 0
 	e := estimate(r, &t.sync.Write, s)
-	e.APICalls += t.lookUpCalls(r, s)
+	e.APICalls += t.lookUpCalls(r, s) + t.referenceCalls(s)
 	return e
 }
 

@@ -146,6 +146,12 @@ func (f *field) ignoresCase() bool {
 	return false
 }
 
+// looselyCompared reports whether SOQL compares the field without regard to case
+// ("Comparison Operators"): texts, save those declared case sensitive.
+func (f *field) looselyCompared() bool {
+	return (f.class == classText || f.class == classPicklist) && !f.CaseSensitive
+}
+
 // fold gives the form in which two values of the field are compared: equal
 // folds are one value to the org. It also evens out what survives no round
 // trip, so that a value handed back reformatted (9.12E8 for 912000000) still

@@ -3,6 +3,8 @@ package salesforce
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -10,13 +12,18 @@ import (
 	"coho/destinations/salesforce/api"
 )
 
-const (
-	// findParallel is how many queries of one lookup run side by side.
-	findParallel = 4
+// findParallel is how many queries of one lookup run side by side.
+const findParallel = 4
 
-	// maxReferences bounds the references remembered for each lookup.
-	maxReferences = 100_000
-)
+// search is records that are looked for.
+type search struct {
+	object string
+	by     *field
+	filter string // more of a WHERE clause, "" or beginning with AND
+	// loose: where no record has a value as it is, those that differ from it
+	// only in case count, as in SOQL.
+	loose bool
+}
 
 // find returns the Ids of an object's records by the folded value of a field,
 // asking for each distinct value once. Values that no record has are absent.
@@ -24,6 +31,12 @@ const (
 // SOQL compares text without regard to case, which an upsert does not: what it
 // returns is therefore compared again, by the field's own rule.
 func (t *Target) find(ctx context.Context, object string, by *field, values []string) (map[string][]string, error) {
+	return t.search(ctx, search{object: object, by: by}, values)
+}
+
+// search is find, for records that are not the rows' own.
+func (t *Target) search(ctx context.Context, s search, values []string) (map[string][]string, error) {
+	object, by := s.object, s.by
 	wanted := make(map[string]bool, len(values))
 	var literals []string
 	for _, v := range values {
@@ -35,14 +48,21 @@ func (t *Target) find(ctx context.Context, object string, by *field, values []st
 		literals = append(literals, by.literal(v, api.QuoteSOQL))
 	}
 	found := make(map[string][]string)
-	var mu sync.Mutex // guards found
+	loose := make(map[string]bool) // wanted without regard to case
+	if s.loose && by.looselyCompared() {
+		for folded := range wanted {
+			loose[strings.ToLower(folded)] = true
+		}
+	}
+	alike := make(map[string][]string)
+	var mu sync.Mutex // guards found, alike
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(findParallel)
 	columns := "Id, " + by.Name
 	if by.isID() {
 		columns = "Id"
 	}
-	for _, soql := range api.InLiterals("SELECT "+columns+" FROM "+object+" WHERE "+by.Name+" IN (", ")", literals, 0) {
+	for _, soql := range api.InLiterals("SELECT "+columns+" FROM "+object+" WHERE "+by.Name+" IN (", ")"+s.filter, literals, 0) {
 		g.Go(func() error {
 			result, err := t.client.Query(ctx, soql)
 			if err != nil {
@@ -63,6 +83,9 @@ func (t *Target) find(ctx context.Context, object string, by *field, values []st
 				if wanted[folded] {
 					found[folded] = append(found[folded], id)
 				}
+				if lower := strings.ToLower(folded); loose[lower] {
+					alike[lower] = append(alike[lower], id)
+				}
 				mu.Unlock()
 			}
 			if err := result.Err(); err != nil {
@@ -74,32 +97,15 @@ func (t *Target) find(ctx context.Context, object string, by *field, values []st
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	return found, nil
-}
-
-// references remembers the records that lookups found, by column and folded
-// value. What was not found is asked again: an earlier pass may create it.
-type references struct {
-	mu    sync.Mutex
-	known []map[string]string // guarded by mu; index is the column
-}
-
-func newReferences(columns int) *references {
-	return &references{known: make([]map[string]string, columns)}
-}
-
-func (r *references) get(column int, folded string) (string, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	id, ok := r.known[column][folded]
-	return id, ok
-}
-
-func (r *references) put(column int, folded, id string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.known[column] == nil || len(r.known[column]) >= maxReferences {
-		r.known[column] = make(map[string]string)
+	if len(loose) > 0 {
+		for folded := range wanted {
+			if ids := alike[strings.ToLower(folded)]; len(found[folded]) == 0 && len(ids) > 0 {
+				// Two values that differ in case may be in two queries, each
+				// of which returns the records of both.
+				slices.Sort(ids)
+				found[folded] = slices.Compact(ids)
+			}
+		}
 	}
-	r.known[column][folded] = id
+	return found, nil
 }

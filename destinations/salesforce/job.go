@@ -40,6 +40,7 @@ type job struct {
 	index    *index // nil in 1.0, whose results are in the order of the rows
 	attempts int
 	complete bool
+	relooked bool // its references were looked up again
 	serial   bool // of a batch: its job works on one at a time
 	maxBytes int64
 	place    place // that it held of the org's limit while it was worked on

@@ -1,6 +1,7 @@
 package salesforce
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -21,6 +22,8 @@ const (
 	retryRow                   // send it again after a pause
 	rematchRow                 // its Id is dead: find its record again
 	completeRow                // its record was gone: send all of it
+	omitRow                    // send it without the references that are not there
+	relookRow                  // look its references up again
 	stopRun                    // going on is pointless
 )
 
@@ -33,7 +36,7 @@ type answer struct {
 }
 
 // judge turns an answer into an outcome, or into what to do next.
-func (r *run) judge(row *row, a answer) (destinations.Outcome, verdict) {
+func (r *run) judge(ctx context.Context, row *row, a answer) (destinations.Outcome, verdict) {
 	if id, ok := canonicalID(a.id); ok {
 		a.id = id
 	}
@@ -42,6 +45,11 @@ func (r *run) judge(row *row, a answer) (destinations.Outcome, verdict) {
 	}
 	if row.id != "" && a.id == "" {
 		a.id = row.id
+	}
+	if row.op.Kind != planner.Archive {
+		if o, v, ok := r.judgeReference(ctx, row, a); ok {
+			return o, v
+		}
 	}
 	o := refusal(a, row.attempts)
 	gone := o.Code == "ENTITY_IS_DELETED"

@@ -27,8 +27,10 @@ type decided struct {
 // prepare finds out by query what rows need before they can be sent: the Ids
 // of records to update or delete, whether records exist where a row has
 // create-only fields, and the Ids of references that the org does not resolve
-// itself. Rows that cannot be sent come back decided.
-func (t *Target) prepare(ctx context.Context, c call, rows []*row) (ready []*row, done []decided, err error) {
+// itself. Rows that cannot be sent come back decided; which ones are to be sent
+// without a reference is on record.
+func (r *run) prepare(ctx context.Context, c call, rows []*row) (ready []*row, done []decided, err error) {
+	t := r.t
 	ready = rows
 	if c == callUpdate || c == callDelete {
 		if ready, done, err = t.findRecords(ctx, ready); err != nil {
@@ -50,12 +52,16 @@ func (t *Target) prepare(ctx context.Context, c call, rows []*row) (ready []*row
 			continue
 		}
 		var failed []decided
-		if ready, failed, err = t.findReferences(ctx, i, ready); err != nil {
+		if ready, failed, err = r.findReferences(ctx, i, ready); err != nil {
 			return nil, nil, err
 		}
 		done = append(done, failed...)
 	}
-	return ready, done, nil
+	ready, idle := t.passIdle(ready)
+	if err := r.markOmits(ctx, ready); err != nil {
+		return nil, nil, err
+	}
+	return ready, append(done, idle...), nil
 }
 
 // findRecords fills in the Ids of rows by their match values.
@@ -186,65 +192,4 @@ func (t *Target) findExisting(ctx context.Context, rows []*row) error {
 		r.exists = len(found[t.match.fold(r.op.Match)]) > 0
 	}
 	return nil
-}
-
-// findReferences exchanges the cells of a lookup column for Ids.
-func (t *Target) findReferences(ctx context.Context, column int, rows []*row) (ready []*row, done []decided, err error) {
-	col := t.columns[column]
-	cell := func(r *row) (string, bool) {
-		for i := range r.op.Assignments {
-			if a := &r.op.Assignments[i]; a.Field == column && !a.Cell.Null && t.sends(r, a) {
-				return a.Cell.Text, true
-			}
-		}
-		return "", false
-	}
-	var values []string
-	for _, r := range rows {
-		if text, ok := cell(r); ok {
-			if _, known := t.references.get(column, col.parent.fold(text)); !known {
-				values = append(values, text)
-			}
-		}
-	}
-	found := map[string][]string{}
-	if len(values) > 0 {
-		if found, err = t.find(ctx, col.parentObject, col.parent, values); err != nil {
-			return nil, nil, err
-		}
-	}
-	for folded, ids := range found {
-		if len(ids) == 1 {
-			t.references.put(column, folded, ids[0])
-		}
-	}
-	ready = make([]*row, 0, len(rows))
-	for _, r := range rows {
-		text, ok := cell(r)
-		if !ok {
-			ready = append(ready, r)
-			continue
-		}
-		folded := col.parent.fold(text)
-		ids := found[folded]
-		if id, known := t.references.get(column, folded); known {
-			ids = []string{id}
-		}
-		if len(ids) == 1 {
-			if r.refs == nil {
-				r.refs = make(map[int]string, 1)
-			}
-			r.refs[column] = ids[0]
-			ready = append(ready, r)
-			continue
-		}
-		o := destinations.Outcome{Result: destinations.Failed, Code: codeReferenceNotFound, Fields: []string{col.Name}, Attempts: r.attempts}
-		o.Message = fmt.Sprintf("field %s: no %s record has %s %s", col.Name, col.parentObject, col.parent.Name, show(text))
-		if len(ids) > 1 {
-			o.Code = codeMultipleMatches
-			o.Message = fmt.Sprintf("field %s: %d %s records have %s %s", col.Name, len(ids), col.parentObject, col.parent.Name, show(text))
-		}
-		done = append(done, decided{r, o})
-	}
-	return ready, done, nil
 }

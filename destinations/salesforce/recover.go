@@ -18,8 +18,8 @@ func (r *run) recover(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list open batches: %w", err)
 	}
-	if len(open) == 0 {
-		return nil
+	if open, err = r.recoverMarks(open); err != nil || len(open) == 0 {
+		return err
 	}
 	pending, err := r.pending(open)
 	if err != nil {

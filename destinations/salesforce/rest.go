@@ -50,7 +50,7 @@ func (r *run) sendRows(ctx context.Context, c call, rows []*row) (all bool, err 
 
 // sendParcel makes one Collections call and settles what it says.
 func (r *run) sendParcel(ctx context.Context, c call, p parcel) (again []parcel, all bool, err error) {
-	ready, done, err := r.t.prepare(ctx, c, p.rows)
+	ready, done, err := r.prepare(ctx, c, p.rows)
 	if err != nil {
 		return nil, false, err
 	}
@@ -166,7 +166,7 @@ func (r *run) answered(ctx context.Context, c call, batch destinations.Batch, ro
 	busy := false
 	for i, x := range rows {
 		a := answer{ok: results[i].Success, id: results[i].ID, created: results[i].Created, errors: results[i].Errors}
-		o, v := r.judge(x, a)
+		o, v := r.judge(ctx, x, a)
 		busy = busy || crowded(o.Code, o.Message)
 		switch v {
 		case settledRow:
@@ -175,6 +175,11 @@ func (r *run) answered(ctx context.Context, c call, batch destinations.Batch, ro
 			retry = append(retry, x)
 		case rematchRow:
 			x.id, x.rematch = "", true
+			again = append(again, parcel{rows: []*row{x}})
+		case relookRow:
+			x.relooked, x.refs = true, nil
+			again = append(again, parcel{rows: []*row{x}})
+		case omitRow:
 			again = append(again, parcel{rows: []*row{x}})
 		case completeRow:
 			x.complete, x.exists = true, false

@@ -1,6 +1,7 @@
 package salesforce
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -51,6 +52,8 @@ type row struct {
 	exists   bool           // upsert: the record is there, so create-only fields are left out
 	complete bool           // send what the org is thought to hold too
 	refs     map[int]string // Ids of references found by query, by column
+	omit     []int          // references that are not there and are not sent
+	relooked bool           // the org refused a reference, which is looked up anew
 	rematch  bool           // the Id was found dead and looked for anew
 	doubt    bool           // it was sent, and what became of it is not known
 	attempts int
@@ -72,6 +75,9 @@ func (t *Target) sends(r *row, a *planner.Assignment) bool {
 	col := t.columns[a.Field]
 	if t.match != nil && col.Name == t.match.Name && callOf(r.op.Kind) != callUpdate {
 		return false // the match value goes as itself
+	}
+	if len(r.omit) > 0 && slices.Contains(r.omit, a.Field) {
+		return false
 	}
 	switch a.Send {
 	case planner.Always:

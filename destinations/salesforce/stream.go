@@ -43,6 +43,7 @@ type stream struct {
 	attempts int   // that the rows have behind them
 	complete bool
 	rematch  bool
+	relooked bool // the org refused a reference
 	doubt    bool
 	serial   bool // jobs work on one batch at a time
 
@@ -87,6 +88,7 @@ func (s *stream) add(ctx context.Context, op *planner.Operation) error {
 func (s *stream) row(op *planner.Operation) row {
 	x := s.r.newRow(op)
 	x.attempts = s.attempts
+	x.relooked = s.relooked
 	if s.complete {
 		x.complete, x.exists = true, false
 	}
@@ -137,6 +139,9 @@ func (t *Target) needsLookup(c call, x *row) bool {
 			return true
 		}
 	}
+	if len(x.omit) > 0 {
+		return true // there may be nothing left to send
+	}
 	for _, col := range t.columns {
 		if col.byQuery {
 			return true
@@ -152,7 +157,7 @@ func (s *stream) lookUp(ctx context.Context) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	ready, done, err := s.r.t.prepare(ctx, s.c, rows)
+	ready, done, err := s.r.prepare(ctx, s.c, rows)
 	if err != nil {
 		return err
 	}
@@ -187,6 +192,7 @@ func (s *stream) write(ctx context.Context, x *row, owned bool) error {
 			if err != nil {
 				return err
 			}
+			j.relooked = s.relooked
 			j.attempts, j.complete, j.maxRows, j.serial = s.attempts, s.complete, s.maxRows, s.serial || s.r.t.serial()
 			s.builder = j
 		}
