@@ -18,15 +18,15 @@ func (h *History) Page(sync, before string, max int) (runs []*Run, more bool, er
 		if before != "" && id >= before {
 			continue // ids sort by the time of their run
 		}
+		if sync != "" && h.syncOf(id) != sync {
+			continue
+		}
 		r, err := h.read(id)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // removed by retention since the listing
 		}
 		if err != nil {
 			return nil, false, err
-		}
-		if sync != "" && r.Sync != sync {
-			continue
 		}
 		if max > 0 && len(runs) == max {
 			return runs, true, nil

@@ -130,6 +130,9 @@ func (m *Metrics) RunEnded(r *engine.Run) {
 	if r.FinishedAt != nil {
 		m.duration.WithLabelValues(r.Sync).Observe(r.FinishedAt.Sub(r.StartedAt).Seconds())
 	}
+	for _, s := range stagesOf(r) {
+		m.stages.WithLabelValues(r.Sync, s.name).Add(s.took.Seconds())
+	}
 	for i, n := range []int64{r.Rows.Read, r.Rows.Unchanged, r.Rows.Added, r.Rows.Changed, r.Rows.Removed, r.Rows.Rejected} {
 		m.rows.WithLabelValues(r.Sync, rowKinds[i]).Add(float64(n))
 	}

@@ -221,6 +221,8 @@ func (s *Server) table() []route {
 		{"/api/v1/sequences/{sequence}", byToken, get(s.sequence)},
 		{"/api/v1/sequences/{sequence}/pause", byToken, post(s.pause(daemon.Sequence, true))},
 		{"/api/v1/sequences/{sequence}/resume", byToken, post(s.pause(daemon.Sequence, false))},
+		{"/api/v1/sequences/{sequence}/runs", byToken, get(s.sequenceRuns)},
+		{"/api/v1/sequence-runs/{run}", byToken, get(s.sequenceRun)},
 		{"/api/v1/runs", byToken, map[string]handler{http.MethodGet: s.runs, http.MethodPost: s.start}},
 		{"/api/v1/runs/{run}", byToken, get(s.run)},
 		{"/api/v1/runs/{run}/cancel", byToken, post(s.cancel)},

@@ -49,6 +49,8 @@ type SequenceState struct {
 	NextRun  *time.Time `json:"next_run,omitempty"`
 	Paused   bool       `json:"paused"`
 	Running  bool       `json:"running"`
+
+	LastRun *engine.SequenceRun `json:"last_run"`
 }
 
 // StartRequest asks for runs: of syncs one after another, of a sequence, or of

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"net/http"
 	"strings"
 	"time"
@@ -95,11 +96,11 @@ func (s *Server) sync(w http.ResponseWriter, r *http.Request) error {
 	return problem(http.StatusNotFound, CodeUnknownName, "the sync "+sync.Name+" is no longer in the config")
 }
 
-func (s *Server) sequenceStates() []SequenceState {
+func (s *Server) sequenceStates() ([]SequenceState, error) {
 	out := []SequenceState{}
 	e := s.o.Daemon.Engine()
 	if e == nil {
-		return out
+		return out, nil
 	}
 	for _, q := range s.o.Daemon.Sequences() {
 		seq, err := e.Sequence(q.Name)
@@ -110,31 +111,82 @@ func (s *Server) sequenceStates() []SequenceState {
 		if onError == "" {
 			onError = "stop"
 		}
-		out = append(out, SequenceState{
+		last, err := e.History().ListSequences(q.Name, 1)
+		if err != nil {
+			return nil, err
+		}
+		one := SequenceState{
 			Sequence: q.Name, Steps: q.Steps, OnError: onError, Schedule: q.Schedule, Timezone: q.Timezone,
 			NextRun: some(q.NextRun), Paused: q.Paused, Running: q.Running != "",
-		})
+		}
+		if len(last) > 0 {
+			one.LastRun = last[0]
+		}
+		out = append(out, one)
 	}
-	return out
+	return out, nil
 }
 
 func (s *Server) sequences(w http.ResponseWriter, _ *http.Request) error {
 	if err := s.began(); err != nil {
 		return err
 	}
-	return reply(w, http.StatusOK, map[string]any{"sequences": s.sequenceStates()})
+	sequences, err := s.sequenceStates()
+	if err != nil {
+		return err
+	}
+	return reply(w, http.StatusOK, map[string]any{"sequences": sequences})
 }
 
 func (s *Server) sequence(w http.ResponseWriter, r *http.Request) error {
 	if err := s.namedSequence(r); err != nil {
 		return err
 	}
-	for _, q := range s.sequenceStates() {
+	sequences, err := s.sequenceStates()
+	if err != nil {
+		return err
+	}
+	for _, q := range sequences {
 		if q.Sequence == r.PathValue("sequence") {
 			return reply(w, http.StatusOK, q)
 		}
 	}
 	return problem(http.StatusNotFound, CodeUnknownName, "the sequence is no longer in the config")
+}
+
+// sequenceRuns lists the runs of a sequence, newest first.
+func (s *Server) sequenceRuns(w http.ResponseWriter, r *http.Request) error {
+	if err := s.namedSequence(r); err != nil {
+		return err
+	}
+	limit, err := number(r.URL.Query(), "limit", 1, mostRuns, someRuns)
+	if err != nil {
+		return err
+	}
+	runs, err := s.o.Daemon.Engine().History().ListSequences(r.PathValue("sequence"), limit)
+	if err != nil {
+		return err
+	}
+	if runs == nil {
+		runs = []*engine.SequenceRun{}
+	}
+	return reply(w, http.StatusOK, map[string]any{"runs": runs})
+}
+
+// sequenceRun shows a run of a sequence.
+func (s *Server) sequenceRun(w http.ResponseWriter, r *http.Request) error {
+	if err := s.began(); err != nil {
+		return err
+	}
+	run, err := s.o.Daemon.Engine().History().Sequence(r.PathValue("run"))
+	var usage *engine.UsageError
+	if errors.As(err, &usage) || errors.Is(err, fs.ErrNotExist) {
+		return problem(http.StatusNotFound, CodeUnknownName, err.Error())
+	}
+	if err != nil {
+		return err
+	}
+	return reply(w, http.StatusOK, run)
 }
 
 // namedSequence returns a problem where the path's sequence is not in the config.

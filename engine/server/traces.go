@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
@@ -60,6 +61,9 @@ func NewTraces(ctx context.Context, o TracesOptions) (*Traces, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	log := o.Logger
+	// What the exporter cannot send it says to this handler, the only one there is.
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("traces could not be sent", "error", err) }))
 	provider := sdktrace.NewTracerProvider(
 		sdktrace.WithBatcher(exporter, sdktrace.WithMaxQueueSize(spanQueue)),
 		sdktrace.WithResource(resource.NewSchemaless(attribute.String("service.name", "coho"), attribute.String("service.version", o.Version))),
@@ -84,6 +88,8 @@ func (t *Traces) RunEnded(r *engine.Run, h *engine.History) {
 		attribute.String("coho.run", r.ID),
 		attribute.String("coho.sync", r.Sync),
 		attribute.String("coho.trigger", r.Trigger),
+		attribute.String("coho.sequence_run", r.SequenceRun),
+		attribute.String("coho.config", r.ConfigHash),
 		attribute.String("coho.status", string(r.Status)),
 		attribute.Int64("coho.rows.read", r.Rows.Read),
 		attribute.Int64("coho.rows.rejected", r.Rows.Rejected),
@@ -122,8 +128,42 @@ type stageSpan struct {
 	span       trace.Span
 }
 
-// stages begins spans of the run's stages.
-func (t *Traces) stages(ctx context.Context, r *engine.Run) []stageSpan { return nil }
+// stages begins spans of the run's stages. The record says how long each took; they
+// follow one another, but for a run that finishes an earlier one's plan and then
+// checks once more, of which the sums are shown.
+func (t *Traces) stages(ctx context.Context, r *engine.Run) []stageSpan {
+	var out []stageSpan
+	at := r.StartedAt
+	for _, s := range stagesOf(r) {
+		if s.name == "waiting" {
+			continue // before the run began
+		}
+		one := stageSpan{begin: at, end: at.Add(s.took)}
+		one.ctx, one.span = t.tracer.Start(ctx, s.name, trace.WithTimestamp(one.begin))
+		at = one.end
+		out = append(out, one)
+	}
+	return out
+}
+
+// stage is how long a run was at something.
+type stage struct {
+	name string
+	took time.Duration
+}
+
+// stagesOf lists the stages of a run in their order.
+func stagesOf(r *engine.Run) []stage {
+	d := r.Durations
+	if d == nil {
+		return nil
+	}
+	seconds := func(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+	return []stage{
+		{"waiting", seconds(d.Waiting)}, {"checking", seconds(d.Checking)}, {"reading", seconds(d.Reading)},
+		{"applying", seconds(d.Applying)}, {"committing", seconds(d.Committing)},
+	}
+}
 
 // calls makes spans of the run's API calls, each below the stage that it began
 // in. left is how many there was no room for.
