@@ -308,11 +308,13 @@ func (s *Server) patchIngest(c *call, j *ingestJob) {
 		}
 		j.state = stateAborted
 		if j.order == nil {
+			j.load.mu.Lock()
 			if header, starts, err := scan(j.load.text, j.load.delim); err == nil && j.load.starts == nil {
 				j.load.header, j.load.starts = header, starts
 				j.load.state, j.load.ids = make([]uint8, len(starts)), make([]uint64, len(starts))
-				j.order = shuffled(len(starts), s.opts.Seed)
 			}
+			j.order = shuffled(len(j.load.starts), s.opts.Seed)
+			j.load.mu.Unlock()
 		}
 	default:
 		c.reject(bulkError("INVALIDJOBSTATE", "InvalidJobState : a job cannot be set to "+want))

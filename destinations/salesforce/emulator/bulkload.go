@@ -238,6 +238,8 @@ func (l *load) prepare(o *Org, obj *object, op operation) error {
 	if l.cols, err = o.columns(obj, op, header); err != nil {
 		return err
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.header, l.starts = header, starts
 	l.state, l.ids, l.errs = make([]uint8, len(starts)), make([]uint64, len(starts)), map[int]rowFailure{}
 	return nil
