@@ -251,7 +251,8 @@ func integer(a arrow.Array) func(c *column, row int) int64 {
 	return nil
 }
 
-// bindNumber accepts any width; decimals must have the type's own scale.
+// bindNumber accepts any width, and decimals of fewer digits after the point
+// than the type's.
 func (c *column) bindNumber() bool {
 	if c.scale != c.typ.Scale {
 		return false
@@ -262,20 +263,24 @@ func (c *column) bindNumber() bool {
 		}
 		return true
 	}
-	size := 0
-	switch t := c.array.DataType().(type) {
-	case *arrow.Decimal128Type:
-		if int(t.Scale) == c.typ.Scale {
-			size = 16
-		}
-	case *arrow.Decimal256Type:
-		if int(t.Scale) == c.typ.Scale {
-			size = 32
-		}
-	}
-	want := sizes[c.typ.Form]
-	if size == 0 {
+	t, ok := c.array.DataType().(arrow.DecimalType)
+	if !ok || int(t.GetScale()) > c.typ.Scale || t.GetScale() < 0 {
 		return false
+	}
+	size, want := t.BitWidth()/8, sizes[c.typ.Form]
+	if int(t.GetScale()) < c.typ.Scale {
+		sent := &Type{Form: Number, Scale: int(t.GetScale())}
+		switch size {
+		case 32:
+			sent.Form = BigNumber
+		case 16:
+		default:
+			return false
+		}
+		c.read = func(c *column, dst []byte, row int) ([]byte, error) {
+			return c.typ.AppendDecimal(dst, string(sent.appendDigits(nil, c.fixed(row, size))))
+		}
+		return true
 	}
 	c.read = func(c *column, dst []byte, row int) ([]byte, error) {
 		cell := c.fixed(row, size)

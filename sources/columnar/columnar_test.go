@@ -106,7 +106,10 @@ func TestForms(t *testing.T) {
 		{"the least number", integer, models.IntValue(math.MinInt64), map[arrow.DataType]string{arrow.PrimitiveTypes.Int64: "-9223372036854775808"}},
 		{"a decimal", number, models.DecimalValue("-1.05"), map[arrow.DataType]string{
 			arrow.PrimitiveTypes.Int8: "-105", arrow.PrimitiveTypes.Int64: "-105",
-			&arrow.Decimal128Type{Precision: 38, Scale: 2}: `"-1.05"`, &arrow.Decimal256Type{Precision: 76, Scale: 2}: `"-1.05"`,
+			&arrow.Decimal32Type{Precision: 9, Scale: 2}: `"-1.05"`, &arrow.Decimal128Type{Precision: 38, Scale: 2}: `"-1.05"`, &arrow.Decimal256Type{Precision: 76, Scale: 2}: `"-1.05"`,
+		}},
+		{"a decimal of fewer digits", number, models.DecimalValue("-1.50"), map[arrow.DataType]string{
+			&arrow.Decimal128Type{Precision: 38, Scale: 1}: `"-1.5"`, &arrow.Decimal256Type{Precision: 76, Scale: 1}: `"-1.5"`, arrow.PrimitiveTypes.Int16: "-150",
 		}},
 		{"38 digits", whole, models.DecimalValue("99999999999999999999999999999999999999"), map[arrow.DataType]string{
 			&arrow.Decimal128Type{Precision: 38}: `"99999999999999999999999999999999999999"`,
@@ -194,6 +197,7 @@ func TestUnexpected(t *testing.T) {
 	}{
 		"text as a number":           {integer, arrow.BinaryTypes.String, `"1"`, "utf8, which is not a form of int"},
 		"another scale":              {number, &arrow.Decimal128Type{Precision: 38, Scale: 3}, `"1.000"`, "decimal(38, 3)"},
+		"a power of ten":             {number, &arrow.Decimal128Type{Precision: 38, Scale: -2}, `"100"`, "decimal(38, -2)"},
 		"a double as a date":         {date, arrow.PrimitiveTypes.Float64, "1", "float64, which is not a form of date"},
 		"a struct without seconds":   {wall, arrow.StructOf(epochAndFraction.Field(1)), `{"fraction": 1}`, "not a form of timestamp"},
 		"a number as a list":         {texts, arrow.PrimitiveTypes.Int64, "1", "not a form of list"},

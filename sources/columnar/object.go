@@ -21,7 +21,7 @@ func (c *column) appendObject(dst []byte, row int) ([]byte, error) {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = appendQuoted(dst, c.children[i].name)
+		dst = AppendQuoted(dst, c.children[i].name)
 		dst = append(dst, ':')
 		member := &c.children[i]
 		if member.array.IsNull(row) {
@@ -60,7 +60,7 @@ func appendValue(dst []byte, v models.Value) []byte {
 		if last := text[len(text)-1]; last >= '0' && last <= '9' { // neither NaN nor infinite
 			return append(dst, text...)
 		}
-		return appendQuoted(dst, text)
+		return AppendQuoted(dst, text)
 	case models.JSON:
 		if json.Valid([]byte(v.Str())) {
 			return append(dst, v.Str()...)
@@ -75,11 +75,11 @@ func appendValue(dst []byte, v models.Value) []byte {
 		}
 		return append(dst, ']')
 	}
-	return appendQuoted(dst, v.Text())
+	return AppendQuoted(dst, v.Text())
 }
 
-// appendQuoted appends a JSON string.
-func appendQuoted(dst []byte, s string) []byte {
+// AppendQuoted appends a JSON string.
+func AppendQuoted(dst []byte, s string) []byte {
 	dst = append(dst, '"')
 	for _, r := range s {
 		switch {

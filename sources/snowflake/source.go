@@ -120,15 +120,13 @@ func (o Options) config() (*gosnowflake.Config, error) {
 	}
 	c := &gosnowflake.Config{
 		Account: o.Account, User: o.User, Role: o.Role, Warehouse: o.Warehouse, Database: o.Database, Schema: o.Schema,
-		Params: params, Application: "coho", DisableTelemetry: true, KeepSessionAlive: false,
-		DisableConsoleLogin:            gosnowflake.ConfigBoolTrue,
-		ClientRequestMfaToken:          gosnowflake.ConfigBoolFalse,
-		ClientStoreTemporaryCredential: gosnowflake.ConfigBoolFalse,
+		Params: params, Application: "coho", DisableConsoleLogin: gosnowflake.ConfigBoolTrue,
 		// Fails at sign-in, by name, instead of at each query.
 		ValidateDefaultParameters: gosnowflake.ConfigBoolTrue,
-		LoginTimeout:              time.Minute,
 		MaxRetryCount:             5,
 	}
+	//lint:ignore SA1019 version 1 of the driver has no other way to set these
+	c.LoginTimeout, c.DisableTelemetry, c.ClientRequestMfaToken, c.ClientStoreTemporaryCredential = time.Minute, true, gosnowflake.ConfigBoolFalse, gosnowflake.ConfigBoolFalse
 	if err := o.address(c); err != nil {
 		return nil, err
 	}

@@ -1,0 +1,374 @@
+package bigquery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"cloud.google.com/go/bigquery"
+	storage "cloud.google.com/go/bigquery/storage/apiv1"
+	"google.golang.org/api/iterator"
+	"google.golang.org/api/option"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"coho/models"
+	"coho/sources"
+)
+
+// Options say which project to read.
+type Options struct {
+	Project  string // whose queries they are, and who pays
+	Dataset  string // what a table's name without a dataset means; "" for none
+	Location string // "EU", "us-central1"; "": BigQuery finds out
+
+	// Credentials is the JSON of a service account's key or of a workload
+	// identity's configuration; "" takes the environment's default (see
+	// "Application Default Credentials" in Google's documentation).
+	Credentials models.Secret
+
+	// MaxBytesBilled fails a query that would bill more, before it runs.
+	// 0: the project's own limit.
+	MaxBytesBilled int64
+
+	// Timeout ends queries that run longer. 0: BigQuery's own, 6 hours.
+	Timeout time.Duration
+
+	// Endpoint and StorageEndpoint are an emulator's, without credentials:
+	// a http URL and host:port. "" for Google's own.
+	Endpoint, StorageEndpoint string
+
+	// Logger receives debug lines and warnings. nil logs nothing.
+	Logger *slog.Logger
+}
+
+// Source reads through one project.
+type Source struct {
+	options Options
+	log     *slog.Logger
+
+	life context.Context // ends with Close
+	end  context.CancelCauseFunc
+
+	mu     sync.Mutex // guards what follows
+	closed bool
+	client *bigquery.Client            // nil until the first query
+	reader *storage.BigQueryReadClient // nil until the first large result
+	noRead bool                        // the Storage Read API may not be used, which has been said
+}
+
+var _ sources.Source = (*Source)(nil)
+
+// errClosed is the cause with which Close ends what still runs.
+var errClosed = errors.New("the source is closed")
+
+// Open checks the options and returns a source. The first query signs in.
+func Open(o Options) (*Source, error) {
+	if o.Project == "" {
+		return nil, errors.New("project is missing")
+	}
+	if o.MaxBytesBilled < 0 {
+		return nil, fmt.Errorf("max_bytes_billed is %d, want 1 or more", o.MaxBytesBilled)
+	}
+	log := o.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	// The source's own life, not a caller's: Close ends it.
+	life, end := context.WithCancelCause(context.Background())
+	return &Source{options: o, log: log, life: life, end: end}, nil
+}
+
+// bound returns a context that ends with ctx or with the source.
+func (s *Source) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(s.life, func() { cancel(errClosed) })
+	return ctx, func() { stop(); cancel(context.Canceled) }
+}
+
+// access says how to sign in.
+func (s *Source) access() ([]option.ClientOption, error) {
+	if s.options.Credentials == "" {
+		return nil, nil
+	}
+	kind, err := credentialsType(s.options.Credentials)
+	if err != nil {
+		return nil, err
+	}
+	return []option.ClientOption{option.WithAuthCredentialsJSON(kind, []byte(s.options.Credentials.Reveal()))}, nil
+}
+
+// jobs returns the client for queries, signed in when first asked for.
+func (s *Source) jobs() (*bigquery.Client, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, errClosed
+	}
+	if s.client != nil {
+		return s.client, nil
+	}
+	options, err := s.access()
+	if err != nil {
+		return nil, err
+	}
+	if s.options.Endpoint != "" {
+		options = []option.ClientOption{option.WithEndpoint(s.options.Endpoint), option.WithoutAuthentication()}
+	}
+	// The client keeps the context for its token requests.
+	client, err := bigquery.NewClient(s.life, s.options.Project, options...)
+	if err != nil {
+		return nil, signInError(err)
+	}
+	client.Location = s.options.Location
+	s.client = client
+	return client, nil
+}
+
+// storageReader returns the client of the Storage Read API.
+func (s *Source) storageReader() (*storage.BigQueryReadClient, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, errClosed
+	}
+	if s.reader != nil {
+		return s.reader, nil
+	}
+	options, err := s.access()
+	if err != nil {
+		return nil, err
+	}
+	if s.options.StorageEndpoint != "" {
+		options = []option.ClientOption{
+			option.WithEndpoint(s.options.StorageEndpoint), option.WithoutAuthentication(),
+			option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())),
+		}
+	}
+	reader, err := storage.NewBigQueryReadClient(s.life, options...)
+	if err != nil {
+		return nil, signInError(err)
+	}
+	s.reader = reader
+	return reader, nil
+}
+
+// Ping implements sources.Source: it compiles a query of no table.
+func (s *Source) Ping(ctx context.Context) error {
+	_, err := s.compile(ctx, models.Model{SQL: "SELECT 1"})
+	return err
+}
+
+// query is a model's statement with the source's settings.
+func (s *Source) query(ctx context.Context, client *bigquery.Client, m models.Model) (*bigquery.Query, error) {
+	statement, err := querySQL(m)
+	if err != nil {
+		return nil, err
+	}
+	q := client.Query(statement)
+	q.DefaultProjectID, q.DefaultDatasetID = "", s.options.Dataset
+	if s.options.Dataset != "" {
+		q.DefaultProjectID = s.options.Project
+	}
+	q.MaxBytesBilled = s.options.MaxBytesBilled
+	q.JobTimeout = s.options.Timeout
+	q.Labels = labels(sources.PurposeOf(ctx))
+	return q, nil
+}
+
+// labels name the sync and the run in the job's history and on the bill.
+func labels(p sources.Purpose) map[string]string {
+	all := map[string]string{"application": "coho"}
+	if p.Sync != "" {
+		all["coho_sync"] = label(p.Sync)
+	}
+	if p.Run != "" {
+		all["coho_run"] = label(p.Run)
+	}
+	return all
+}
+
+// label makes a label's value of a text: at most 63 lower-case letters,
+// digits, _ and - (Google's documentation, "Requirements for labels").
+func label(text string) string {
+	text = strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= '0' && r <= '9', r == '_', r == '-':
+			return r
+		case r >= 'A' && r <= 'Z':
+			return r - 'A' + 'a'
+		}
+		return '-'
+	}, text)
+	return text[:min(len(text), 63)]
+}
+
+// compiled is what a dry run tells.
+type compiled struct {
+	schema bigquery.Schema
+	bytes  int64 // that the query would process
+}
+
+// compile lets BigQuery check a query without running it, at no cost.
+func (s *Source) compile(ctx context.Context, m models.Model) (*compiled, error) {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	client, err := s.jobs()
+	if err != nil {
+		return nil, err
+	}
+	q, err := s.query(ctx, client, m)
+	if err != nil {
+		return nil, err
+	}
+	q.DryRun = true
+	job, err := q.Run(ctx)
+	if err != nil {
+		return nil, describeError(ctx, err)
+	}
+	status := job.LastStatus()
+	if err := status.Err(); err != nil {
+		return nil, describeError(ctx, err)
+	}
+	details, ok := status.Statistics.Details.(*bigquery.QueryStatistics)
+	if !ok {
+		return nil, errors.New("BigQuery did not describe the query")
+	}
+	if details.StatementType != "SELECT" {
+		return nil, fmt.Errorf("the query is a statement of the kind %s: a model must be one SELECT", details.StatementType)
+	}
+	c := &compiled{schema: details.Schema, bytes: details.TotalBytesProcessed}
+	if len(c.schema) == 0 {
+		// BigQuery itself always describes a SELECT; emulators may not.
+		if c.schema, err = s.probe(ctx, client, q.Q); err != nil {
+			return nil, describeError(ctx, err)
+		}
+	}
+	return c, nil
+}
+
+// probe learns the columns of a SELECT by running it for no rows.
+func (s *Source) probe(ctx context.Context, client *bigquery.Client, statement string) (bigquery.Schema, error) {
+	q, err := s.query(ctx, client, models.Model{SQL: "SELECT * FROM (\n" + strings.TrimRight(statement, "; \t\r\n") + "\n) LIMIT 0"})
+	if err != nil {
+		return nil, err
+	}
+	rows, err := q.Read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var none []bigquery.Value
+	if err := rows.Next(&none); err != nil && !errors.Is(err, iterator.Done) {
+		return nil, err
+	}
+	return rows.Schema, nil
+}
+
+// Describe implements sources.Source.
+func (s *Source) Describe(ctx context.Context, m models.Model) (models.Schema, error) {
+	c, err := s.compile(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	return newSchema(c.schema)
+}
+
+// BytesBilled returns how many bytes a read of the model would bill, as far
+// as BigQuery knows before: it bills at least 10 MB for each table read, and
+// nothing for what it finds in its cache.
+func (s *Source) BytesBilled(ctx context.Context, m models.Model) (int64, error) {
+	c, err := s.compile(ctx, m)
+	if err != nil {
+		return 0, err
+	}
+	return c.bytes, nil
+}
+
+// cancelPatience bounds the request that cancels a job.
+const cancelPatience = 10 * time.Second
+
+// Read implements sources.Source.
+func (s *Source) Read(ctx context.Context, m models.Model) (sources.Rows, error) {
+	c, err := s.compile(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	schema, err := newSchema(c.schema)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := s.bound(ctx)
+	r, err := s.read(ctx, m)
+	if err != nil {
+		err = describeError(ctx, err)
+		cancel()
+		return nil, err
+	}
+	r.ctx, r.cancel, r.schema = ctx, cancel, schema
+	if err := r.start(); err != nil {
+		return nil, errors.Join(describeError(ctx, err), r.Close())
+	}
+	return r, nil
+}
+
+// read runs the query to its end.
+func (s *Source) read(ctx context.Context, m models.Model) (*rows, error) {
+	client, err := s.jobs()
+	if err != nil {
+		return nil, err
+	}
+	q, err := s.query(ctx, client, m)
+	if err != nil {
+		return nil, err
+	}
+	job, err := q.Run(ctx)
+	if err != nil {
+		return nil, err
+	}
+	status, err := job.Wait(ctx)
+	if ctx.Err() != nil {
+		// BigQuery goes on with a job that nobody waits for, and bills it.
+		stop, done := context.WithTimeout(context.WithoutCancel(ctx), cancelPatience)
+		defer done()
+		if cerr := job.Cancel(stop); cerr != nil {
+			return nil, fmt.Errorf("cancel job %s: %w", job.ID(), cerr)
+		}
+		return nil, ctx.Err()
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := status.Err(); err != nil {
+		return nil, err
+	}
+	return &rows{source: s, job: job}, nil
+}
+
+// Close implements sources.Source: what still runs ends with an error.
+func (s *Source) Close() error {
+	s.mu.Lock()
+	closed := s.closed
+	s.closed = true
+	client, reader := s.client, s.reader
+	s.mu.Unlock()
+	if closed {
+		return nil
+	}
+	s.end(errClosed)
+	var errs []error
+	if client != nil {
+		if err := client.Close(); err != nil {
+			errs = append(errs, fmt.Errorf("close the client: %w", err))
+		}
+	}
+	if reader != nil {
+		if err := reader.Close(); err != nil {
+			errs = append(errs, fmt.Errorf("close the storage client: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,234 @@
+package bigquery
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"cloud.google.com/go/bigquery"
+	storage "cloud.google.com/go/bigquery/storage/apiv1"
+	"cloud.google.com/go/bigquery/storage/apiv1/storagepb"
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// maxStreams are read side by side; each holds a response or two, of 1 MB or
+// so, in memory.
+const maxStreams = 4
+
+// streams reads a result through the Storage Read API. next and close are
+// called by one goroutine.
+type streams struct {
+	ctx    context.Context
+	cancel context.CancelFunc
+	out    chan arrow.RecordBatch // closed after the last
+	wait   sync.WaitGroup
+
+	mu  sync.Mutex // guards err
+	err error      // why reading stopped
+}
+
+// openStreams begins to read the table that a query's result is in.
+func (s *Source) openStreams(ctx context.Context, job *bigquery.Job) (*streams, error) {
+	config, err := job.Config()
+	if err != nil {
+		return nil, fmt.Errorf("find the result of job %s: %w", job.ID(), err)
+	}
+	query, ok := config.(*bigquery.QueryConfig)
+	if !ok || query.Dst == nil {
+		return nil, fmt.Errorf("find the result of job %s: it names no table", job.ID())
+	}
+	table := query.Dst
+	client, err := s.storageReader()
+	if err != nil {
+		return nil, err
+	}
+	side := int32(maxStreams)
+	if s.options.StorageEndpoint != "" {
+		side = 1 // the emulator there is has no more
+	}
+	session, err := client.CreateReadSession(ctx, &storagepb.CreateReadSessionRequest{
+		Parent: "projects/" + s.options.Project,
+		ReadSession: &storagepb.ReadSession{
+			Table:      fmt.Sprintf("projects/%s/datasets/%s/tables/%s", table.ProjectID, table.DatasetID, table.TableID),
+			DataFormat: storagepb.DataFormat_ARROW,
+		},
+		MaxStreamCount: side,
+	})
+	if err != nil {
+		return nil, err
+	}
+	schema := session.GetArrowSchema().GetSerializedSchema()
+	out := &streams{out: make(chan arrow.RecordBatch, maxStreams)}
+	out.ctx, out.cancel = context.WithCancel(ctx)
+	for _, stream := range session.GetStreams() {
+		out.wait.Go(func() {
+			if err := out.read(client, stream.GetName(), schema); err != nil {
+				out.mu.Lock()
+				if out.err == nil {
+					out.err = err
+				}
+				out.mu.Unlock()
+				out.cancel()
+			}
+		})
+	}
+	go func() { // ends with the last reader, for which close waits
+		out.wait.Wait()
+		close(out.out)
+	}()
+	return out, nil
+}
+
+// next returns the next record batch, which the caller releases; io.EOF after
+// the last.
+func (s *streams) next() (arrow.RecordBatch, error) {
+	record, ok := <-s.out
+	if ok {
+		return record, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return nil, s.err
+	}
+	if err := s.ctx.Err(); err != nil {
+		return nil, err
+	}
+	return nil, io.EOF
+}
+
+// read hands out the record batches of one stream.
+func (s *streams) read(client *storage.BigQueryReadClient, name string, schema []byte) error {
+	source := &messages{ctx: s.ctx, client: client, name: name, current: ipc.NewMessageReader(bytes.NewReader(schema))}
+	defer source.Release()
+	reader, err := ipc.NewReaderFromMessageReader(source)
+	if err != nil {
+		return fmt.Errorf("read the schema of the result: %w", err)
+	}
+	defer reader.Release()
+	for reader.Next() {
+		record := reader.RecordBatch()
+		record.Retain()
+		select {
+		case s.out <- record:
+		case <-s.ctx.Done():
+			record.Release()
+			return s.ctx.Err()
+		}
+	}
+	if err := reader.Err(); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	return nil
+}
+
+// close ends what is being read and waits for it.
+func (s *streams) close() {
+	s.cancel()
+	for record := range s.out {
+		record.Release()
+	}
+}
+
+// messages is a stream's Arrow messages: the schema, then what each response
+// holds. A stream that breaks is taken up again behind the last row received.
+// Emulators repeat the schema in every response; it counts once.
+type messages struct {
+	ctx     context.Context
+	client  *storage.BigQueryReadClient
+	name    string
+	current ipc.MessageReader                     // nil: the next response is due
+	schema  bool                                  // it has been handed out
+	calls   storagepb.BigQueryRead_ReadRowsClient // nil: none open
+	rows    int64                                 // received
+}
+
+// maxResumes bounds how often a stream is taken up again without a response in
+// between.
+const maxResumes = 5
+
+// Message implements ipc.MessageReader.
+func (m *messages) Message() (*ipc.Message, error) {
+	for {
+		if m.current == nil {
+			if err := m.next(); err != nil {
+				return nil, err
+			}
+		}
+		message, err := m.current.Message()
+		switch {
+		case errors.Is(err, io.EOF):
+			m.current.Release()
+			m.current = nil
+		case err != nil:
+			return nil, err
+		case message.Type() != ipc.MessageSchema:
+			return message, nil
+		case !m.schema:
+			m.schema = true
+			return message, nil
+		}
+	}
+}
+
+// Retain implements ipc.MessageReader. There is one holder.
+func (m *messages) Retain() {}
+
+// Release implements ipc.MessageReader.
+func (m *messages) Release() {
+	if m.current != nil {
+		m.current.Release()
+		m.current = nil
+	}
+}
+
+// next waits for the next response; io.EOF after the last.
+func (m *messages) next() error {
+	for resumes := 0; ; resumes++ {
+		err := m.receive()
+		if err == nil || errors.Is(err, io.EOF) || !passing(err) || resumes == maxResumes || m.ctx.Err() != nil {
+			return err
+		}
+		m.calls = nil
+		select {
+		case <-time.After(time.Duration(resumes+1) * 200 * time.Millisecond):
+		case <-m.ctx.Done():
+			return m.ctx.Err()
+		}
+	}
+}
+
+// passing reports whether a stream that ended so can be taken up again
+// ("Storage Read API", "ReadRows": streams may end early and go on at an
+// offset).
+func passing(err error) bool {
+	switch status.Code(err) {
+	case codes.Unavailable, codes.Internal, codes.Aborted, codes.Unknown:
+		return true
+	}
+	return false
+}
+
+func (m *messages) receive() error {
+	if m.calls == nil {
+		calls, err := m.client.ReadRows(m.ctx, &storagepb.ReadRowsRequest{ReadStream: m.name, Offset: m.rows})
+		if err != nil {
+			return err
+		}
+		m.calls = calls
+	}
+	response, err := m.calls.Recv()
+	if err != nil {
+		return err
+	}
+	m.rows += response.GetRowCount()
+	m.current = ipc.NewMessageReader(bytes.NewReader(response.GetArrowRecordBatch().GetSerializedRecordBatch()))
+	return nil
+}
