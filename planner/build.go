@@ -2,23 +2,17 @@ package planner
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/bits"
 	"os"
 	"path/filepath"
 	"slices"
-	"unsafe"
-
-	"github.com/zeebo/xxh3"
+	"sync"
+	"sync/atomic"
 
 	"coho/models"
 )
-
-// checkEvery is how many rows pass between looks at the context, and between
-// updates of the progress.
-const checkEvery = 4096
 
 // builder makes one plan.
 type builder struct {
@@ -29,7 +23,8 @@ type builder struct {
 	progress *Progress
 	keyNames []string
 
-	columns []int // those that are kept of each row, ascending
+	columns []int      // those that are kept of each row, ascending
+	mu      sync.Mutex // guards rows, rejected and what reject uses, while parts are read
 	rows    *spill
 	matches *spill
 	order   *order // nil where there is none
@@ -54,7 +49,13 @@ type builder struct {
 // it has to. When it returns without error, the plan is durable; otherwise
 // nothing of it is left. The snapshot must not change while Build runs. p may be
 // nil.
-func Build(ctx context.Context, spec Spec, rows Rows, snap Snapshot, dir string, p *Progress) (plan *Plan, err error) {
+func Build(ctx context.Context, spec Spec, rows Rows, snap Snapshot, dir string, p *Progress) (*Plan, error) {
+	return BuildParts(ctx, spec, []Rows{rows}, snap, dir, p)
+}
+
+// BuildParts is Build for a result in several parts, of the same columns and as of
+// the same moment, which are read side by side.
+func BuildParts(ctx context.Context, spec Spec, parts []Rows, snap Snapshot, dir string, p *Progress) (plan *Plan, err error) {
 	if err := spec.check(); err != nil {
 		return nil, fmt.Errorf("plan: %w", err)
 	}
@@ -70,7 +71,7 @@ func Build(ctx context.Context, spec Spec, rows Rows, snap Snapshot, dir string,
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, diskError(dir, err)
 	}
-	b := &builder{spec: &spec, schema: rows.Schema(), snap: snap, dir: dir, progress: p, named: map[int64]matchRef{}}
+	b := &builder{spec: &spec, schema: parts[0].Schema(), snap: snap, dir: dir, progress: p, named: map[int64]matchRef{}}
 	defer func() {
 		err = errors.Join(err, b.close())
 		if err != nil {
@@ -78,11 +79,13 @@ func Build(ctx context.Context, spec Spec, rows Rows, snap Snapshot, dir string,
 			plan = nil
 		}
 	}()
-	if err := b.open(ctx); err != nil {
+	if err := b.open(ctx, len(parts)); err != nil {
 		return nil, err
 	}
+	p.RowsRead.Store(0)
+	p.PassedOver.Store(0)
 	p.phase.Store(int32(PhaseReading))
-	if err := b.read(ctx, rows); err != nil {
+	if err := b.read(ctx, parts); err != nil {
 		return nil, err
 	}
 	p.phase.Store(int32(PhaseComparing))
@@ -102,7 +105,7 @@ func Build(ctx context.Context, spec Spec, rows Rows, snap Snapshot, dir string,
 	return openPlan(dir)
 }
 
-func (b *builder) open(ctx context.Context) (err error) {
+func (b *builder) open(ctx context.Context, parts int) (err error) {
 	s := b.spec
 	cols := b.schema.Columns()
 	b.columns = append(append(b.columns, s.KeyColumns...), s.MappedColumns...)
@@ -130,7 +133,7 @@ func (b *builder) open(ctx context.Context) (err error) {
 	}
 	b.rows = newSpill(s.SpillDir, n, 0, limit)
 	b.matches = newSpill(s.SpillDir, max(n/4, 1), 0, limit/4)
-	if b.order, err = newOrder(ctx, b, limit); err != nil {
+	if b.order, err = newOrder(ctx, b, parts, limit); err != nil {
 		return err
 	}
 	b.fields = make([]int64, len(s.Fields))
@@ -168,90 +171,31 @@ func (b *builder) close() error {
 	return errors.Join(errs...)
 }
 
-// A row in a partition is its key hash, its fingerprint, the length of its frame
-// as four bytes, and the frame: the cells of builder.columns.
-const rowHeader = 16 + 16 + 4
-
-// read hashes the rows and spreads them over the partitions. It allocates
-// nothing a row.
-func (b *builder) read(ctx context.Context, rows Rows) error {
-	width := len(b.schema.Columns())
-	cells := make([][]byte, width)
-	whole := len(b.columns) == width
-	mapped := whole && len(b.spec.MappedColumns) == width
-	var keys, prints []byte
-	read := &b.meta.Summary.Rows.Read
-	for rows.Next() {
-		if *read%checkEvery == 0 {
-			if err := ctx.Err(); err != nil {
-				return fmt.Errorf("plan: %w", context.Cause(ctx))
-			}
-			b.progress.RowsRead.Store(*read)
-		}
-		*read++
-		frame := rows.Row()
-		if err := models.SplitFrame(frame, cells); err != nil {
-			return fmt.Errorf("plan: row %d: %w", *read, err)
-		}
-		var ok bool
-		var err error
-		if keys, ok, err = b.appendKey(keys[:0], cells); err != nil {
-			return err
-		}
-		if !ok {
-			continue
-		}
-		printed := frame
-		if !mapped {
-			prints = prints[:0]
-			for _, c := range b.spec.MappedColumns {
-				prints = models.AppendCell(prints, cells[c])
-			}
-			printed = prints
-		}
-		size := len(frame)
-		if !whole {
-			size = 0
-			for _, c := range b.columns {
-				size += 4 + len(cells[c])
-			}
-		}
-		key := xxh3.Hash128(keys)
-		print := xxh3.Hash128Seed(printed, b.spec.Version)
-		if print.Hi|print.Lo == 0 {
-			print.Lo = 1 // zero means: a row that left the model
-		}
+// read hashes the rows and spreads them over the partitions, the parts of the
+// result side by side.
+func (b *builder) read(ctx context.Context, parts []Rows) error {
+	readers := make([]*reader, len(parts))
+	var failed atomic.Bool
+	errs := make([]error, len(parts))
+	for i, rows := range parts {
+		readers[i] = newReader(b, rows, &failed)
 		if b.order != nil {
-			same, err := b.order.row(key, print)
-			if err != nil {
-				return err
-			}
-			if same {
-				continue
-			}
+			readers[i].order = b.order.parts[i]
 		}
-		chunk, err := b.rows.room(b.rows.partition(key.Hi), rowHeader+size)
-		if err != nil {
-			return err
-		}
-		rec := *chunk
-		rec = binary.BigEndian.AppendUint64(rec, key.Hi)
-		rec = binary.BigEndian.AppendUint64(rec, key.Lo)
-		rec = binary.BigEndian.AppendUint64(rec, print.Hi)
-		rec = binary.BigEndian.AppendUint64(rec, print.Lo)
-		rec = binary.BigEndian.AppendUint32(rec, uint32(size))
-		if whole {
-			rec = append(rec, frame...)
-		} else {
-			for _, c := range b.columns {
-				rec = models.AppendCell(rec, cells[c])
-			}
-		}
-		*chunk = rec
+		readers[i].shared = len(parts) > 1
 	}
-	b.progress.RowsRead.Store(*read)
-	if err := rows.Err(); err != nil {
-		return fmt.Errorf("read the model: %w", err)
+	var others sync.WaitGroup
+	for i, r := range readers[1:] {
+		others.Go(func() { errs[i+1] = r.run(ctx) })
+	}
+	errs[0] = readers[0].run(ctx)
+	others.Wait()
+	for _, r := range readers {
+		b.meta.Summary.Rows.Read += r.read
+	}
+	// The one that failed made the others stop, which say nothing then.
+	if err := errors.Join(errs...); err != nil {
+		return err
 	}
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("plan: %w", context.Cause(ctx))
@@ -264,39 +208,10 @@ func (b *builder) read(ctx context.Context, rows Rows) error {
 	return b.rows.seal()
 }
 
-// appendKey appends what is hashed of a primary key: the canonical text of each
-// column behind its length. ok is false for a row whose key is null or has no
-// text; such a row is rejected here. Where the key is the match value, it is the
-// folded text, which is the record's identity.
-func (b *builder) appendKey(dst []byte, cells [][]byte) (_ []byte, ok bool, err error) {
-	for i, c := range b.spec.KeyColumns {
-		if cells[c] == nil {
-			return dst, false, b.reject(&Rejected{
-				Kind: b.spec.kind(), Code: CodeNullKey,
-				Message: fmt.Sprintf("primary key column %s is null", b.keyNames[i]),
-			})
-		}
-		at := len(dst)
-		dst = append(dst, 0, 0, 0, 0)
-		var bad error
-		if dst, bad = b.schema.AppendKey(dst, c, cells[c]); bad != nil {
-			return dst, false, b.reject(&Rejected{
-				Kind: b.spec.kind(), Code: CodeInvalidValue,
-				Message: fmt.Sprintf("primary key column %s: %v", b.keyNames[i], bad),
-			})
-		}
-		if b.spec.MatchIsKey {
-			text := dst[at+4:]
-			folded := b.spec.normalize(unsafe.String(unsafe.SliceData(text), len(text)))
-			dst = append(dst[:at+4], folded...)
-		}
-		binary.BigEndian.PutUint32(dst[at:], uint32(len(dst)-at-4))
-	}
-	return dst, true, nil
-}
-
-// reject lists a row that cannot be sent.
+// reject lists a row that cannot be sent. Several readers may call it.
 func (b *builder) reject(r *Rejected) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.meta.Summary.Rows.Rejected++
 	b.framed = appendFramed(b.framed[:0], &b.scratch, func(dst []byte) []byte { return appendRejected(dst, r) })
 	return b.rejected.append(b.framed, 1)

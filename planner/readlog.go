@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/zeebo/xxh3"
@@ -29,8 +30,12 @@ import (
 // acknowledged, every row of the range is kept and joined as ever. So a log that is
 // torn, old or of another sync makes a plan slower and never another.
 //
+// A read in several parts has a log of each, in one file, and every part is
+// compared with its own.
+//
 // The file is blocks, each a header of 8 bytes (CRC-32C of the payload, number of
-// rows) and 32 bytes a row.
+// rows in three bytes, number of the part) and 32 bytes a row. Blocks of a part
+// are in its order.
 const (
 	orderBits    = 14
 	orderBuckets = 1 << orderBits
@@ -48,22 +53,15 @@ type order struct {
 	b    *builder
 	rows int // of a block
 
-	out   *os.File // nil until a block is full
-	block []byte
-
-	in      *os.File // nil where there is no log, or no more to read of it
-	buf     []byte
-	ahead   []byte
-	window  []byte // what is left of ahead
-	misses  int64
-	lost    int // misses in a row
-	matched int64
-
 	verdict atomic.Pointer[verdict]
 	done    chan struct{} // closed once the verdict is there
 	stop    context.CancelFunc
 
-	expected *spill // key hashes that the log has and no row was found for, in trusted buckets
+	parts []*orderPart
+
+	mu       sync.Mutex // guards out and expected while the parts are read
+	out      *os.File   // nil until a block is full
+	expected *spill     // key hashes that the log has and no row was found for, in trusted buckets
 }
 
 // verdict says of which buckets the log and the snapshot say the same.
@@ -72,21 +70,37 @@ type verdict struct{ trusted [orderBuckets]bool }
 func (v *verdict) trusts(hi uint64) bool { return v != nil && v.trusted[hi>>(64-orderBits)] }
 
 // newOrder returns nil where the spec has no order log or cannot use one.
-func newOrder(ctx context.Context, b *builder, limit int64) (*order, error) {
+func newOrder(ctx context.Context, b *builder, parts int, limit int64) (*order, error) {
 	s := b.spec
 	if s.OrderLog == "" || s.Full || s.holdsMatches() {
 		return nil, nil
 	}
 	o := &order{b: b, rows: int(min(max(limit>>10, 1), orderBlock)), done: make(chan struct{})}
-	in, err := os.Open(s.OrderLog)
-	if errors.Is(err, fs.ErrNotExist) {
+	for part := range parts {
+		o.parts = append(o.parts, &orderPart{o: o, part: part, last: part == parts-1})
+	}
+	size := int64(0)
+	for _, p := range o.parts {
+		in, err := os.Open(s.OrderLog)
+		if errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		if err == nil {
+			p.in = in
+			var st fs.FileInfo
+			if st, err = in.Stat(); err == nil {
+				size = st.Size()
+			}
+		}
+		if err != nil {
+			close(o.done)
+			return o, fmt.Errorf("plan: %w", err)
+		}
+	}
+	if size == 0 {
 		close(o.done)
 		return o, nil
 	}
-	if err != nil {
-		return nil, fmt.Errorf("plan: %w", err)
-	}
-	o.in = in
 	o.expected = newSpill(s.SpillDir, len(b.rows.parts), 0, limit/8)
 	ctx, o.stop = context.WithCancel(ctx)
 	go func() {
@@ -97,7 +111,7 @@ func newOrder(ctx context.Context, b *builder, limit int64) (*order, error) {
 	}()
 	// Comparing half a million rows takes less than a tenth of a second, and
 	// then no row need be kept only because the verdict is still to come.
-	if st, err := in.Stat(); err == nil && st.Size() < orderSoon {
+	if size < orderSoon {
 		<-o.done
 	}
 	return o, nil
@@ -123,8 +137,9 @@ func (o *order) compare(ctx context.Context) *verdict {
 	}
 	defer f.Close()
 	var buf []byte
+	var at int64
 	for ctx.Err() == nil {
-		rows, err := readOrderBlock(f, &buf)
+		rows, err := readOrderBlock(f, &at, func(int) bool { return true }, &buf)
 		if errors.Is(err, io.EOF) {
 			break
 		}
@@ -174,173 +189,35 @@ func plain(e *Entry) bool { return e.Acked && !e.Gone && !e.Refused && !e.Displa
 
 var errOrderLog = errors.New("the order log is damaged")
 
-// readOrderBlock reads the rows of the next block; io.EOF at the end.
-func readOrderBlock(f io.Reader, buf *[]byte) ([]byte, error) {
-	var head [orderHeader]byte
-	if _, err := io.ReadFull(f, head[:]); err != nil {
-		if errors.Is(err, io.EOF) {
-			return nil, io.EOF
-		}
-		return nil, errOrderLog
-	}
-	n := int(binary.LittleEndian.Uint32(head[4:]))
-	if n == 0 || n > orderBlock {
-		return nil, errOrderLog
-	}
-	*buf = slices.Grow((*buf)[:0], n*orderRow)[:n*orderRow]
-	if _, err := io.ReadFull(f, *buf); err != nil || crc32.Checksum(*buf, castagnoli) != binary.LittleEndian.Uint32(head[:]) {
-		return nil, errOrderLog
-	}
-	return *buf, nil
-}
-
-// row takes the next row of the read. same: it is where the last read had it and as
-// the snapshot has it, so it need not be kept.
-func (o *order) row(key, print xxh3.Uint128) (same bool, err error) {
-	if err := o.write(key, print); err != nil {
-		return false, err
-	}
-	for o.in != nil && len(o.window) < orderWindow*orderRow {
-		if err := o.fill(); err != nil {
-			return false, err
-		}
-	}
-	n := min(len(o.window)/orderRow, orderWindow)
-	at := 0
-	for at < n && (binary.BigEndian.Uint64(o.window[at*orderRow:]) != key.Hi || binary.BigEndian.Uint64(o.window[at*orderRow+8:]) != key.Lo) {
-		at++
-	}
-	if at == n {
-		return false, o.miss(n)
-	}
-	o.lost = 0
-	if err := o.skip(at); err != nil {
-		return false, err
-	}
-	w := o.window
-	if o.verdict.Load().trusts(key.Hi) && binary.BigEndian.Uint64(w[16:]) == print.Hi && binary.BigEndian.Uint64(w[24:]) == print.Lo {
-		o.window = w[orderRow:]
-		o.matched++
-		return true, nil
-	}
-	return false, o.skip(1)
-}
-
-// miss is told of a row that is not in the window of n rows. After as many of them
-// the window is given up: rows were taken out of the model here, more than it is
-// wide. Where rows were put in instead, the log is ahead for a while.
-func (o *order) miss(n int) error {
-	if o.misses++; o.misses > 1<<17 && o.misses > o.matched {
-		return o.drain() // another order: looking costs more than it finds
-	}
-	if o.lost++; o.lost < orderWindow {
-		return nil
-	}
-	o.lost = 0
-	return o.skip(n)
-}
-
-// fill reads the next block, or ends the log.
-func (o *order) fill() error {
-	rows, err := readOrderBlock(o.in, &o.buf)
-	if err == nil {
-		// What is left lies in ahead, behind where it goes.
-		o.ahead = append(append(o.ahead[:0], o.window...), rows...)
-		o.window = o.ahead
-		return nil
-	}
-	file := o.in
-	o.in = nil
-	closed := file.Close()
-	if errors.Is(err, io.EOF) {
-		return closed
-	}
-	// A log that is torn gets no verdict, so nothing rests on it.
-	if <-o.done; o.verdict.Load() == nil {
-		return closed
-	}
-	// It was whole a moment ago, and rows have been passed over since.
-	return errors.Join(fmt.Errorf("plan: read %s: %w; run again", file.Name(), err), os.Remove(file.Name()))
-}
-
-// skip notes the next n rows of the log as not found where they were.
-func (o *order) skip(n int) error {
-	v := o.verdict.Load()
-	for ; n > 0; n-- {
-		hi := binary.BigEndian.Uint64(o.window)
-		if v == nil || v.trusts(hi) {
-			chunk, err := o.expected.room(o.expected.partition(hi), 16)
-			if err != nil {
-				return err
-			}
-			*chunk = append(*chunk, o.window[:16]...)
-		}
-		o.window = o.window[orderRow:]
-	}
-	return nil
-}
-
-// drain notes all that is left of the log.
-func (o *order) drain() error {
+// readOrderBlock reads the rows of the next block, from *at on, of a part that is
+// wanted, and moves *at behind it; io.EOF at the end.
+func readOrderBlock(f io.ReaderAt, at *int64, wanted func(part int) bool, buf *[]byte) (rows []byte, err error) {
 	for {
-		if err := o.skip(len(o.window) / orderRow); err != nil || o.in == nil {
-			return err
+		head := slices.Grow((*buf)[:0], orderHeader)[:orderHeader]
+		*buf = head
+		if n, err := f.ReadAt(head, *at); n < len(head) {
+			if n == 0 && errors.Is(err, io.EOF) {
+				return nil, io.EOF
+			}
+			return nil, errOrderLog
 		}
-		if err := o.fill(); err != nil {
-			return err
+		sum := binary.LittleEndian.Uint32(head)
+		n, part := int(binary.LittleEndian.Uint32(head[4:])&(1<<24-1)), int(head[7])
+		if n == 0 || n > orderBlock {
+			return nil, errOrderLog
 		}
-	}
-}
-
-// finish ends the reading: from here on the verdict stands.
-func (o *order) finish() error {
-	if err := o.drain(); err != nil {
-		return err
-	}
-	<-o.done
-	o.b.meta.Summary.Rows.Unchanged += o.matched
-	if o.out != nil && len(o.block) > orderHeader {
-		if err := o.flush(); err != nil {
-			return err
+		from := *at + orderHeader
+		*at = from + int64(n*orderRow)
+		if !wanted(part) {
+			continue
 		}
-	}
-	if o.expected != nil {
-		return o.expected.seal()
-	}
-	return nil
-}
-
-func (o *order) write(key, print xxh3.Uint128) error {
-	if o.block == nil {
-		o.block = make([]byte, orderHeader, 4096)
-	}
-	b := binary.BigEndian.AppendUint64(o.block, key.Hi)
-	b = binary.BigEndian.AppendUint64(b, key.Lo)
-	b = binary.BigEndian.AppendUint64(b, print.Hi)
-	o.block = binary.BigEndian.AppendUint64(b, print.Lo)
-	if len(o.block) < orderHeader+o.rows*orderRow {
-		return nil
-	}
-	return o.flush()
-}
-
-// flush writes a block. A model of less than a block has no log: it needs none.
-func (o *order) flush() error {
-	path := filepath.Join(o.b.dir, orderFile)
-	if o.out == nil {
-		f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-		if err != nil {
-			return diskError(path, err)
+		rows = slices.Grow((*buf)[:0], n*orderRow)[:n*orderRow]
+		*buf = rows
+		if got, _ := f.ReadAt(rows, from); got < len(rows) || crc32.Checksum(rows, castagnoli) != sum {
+			return nil, errOrderLog
 		}
-		o.out = f
+		return rows, nil
 	}
-	binary.LittleEndian.PutUint32(o.block[4:], uint32((len(o.block)-orderHeader)/orderRow))
-	binary.LittleEndian.PutUint32(o.block, crc32.Checksum(o.block[orderHeader:], castagnoli))
-	if _, err := o.out.Write(o.block); err != nil {
-		return diskError(path, err)
-	}
-	o.block = o.block[:orderHeader]
-	return nil
 }
 
 // keep puts the new log in the old one's place, or takes that away where there is
@@ -364,6 +241,30 @@ func (o *order) keep() error {
 	return nil
 }
 
+// finish ends the reading: from here on the verdict stands.
+func (o *order) finish() error {
+	for _, p := range o.parts {
+		if err := p.finish(); err != nil {
+			return err
+		}
+	}
+	<-o.done
+	// A model of less than a block has no log: it needs none.
+	for _, p := range o.parts {
+		o.b.meta.Summary.Rows.Unchanged += p.matched
+		o.b.progress.PassedOver.Add(p.matched)
+		if o.out != nil && len(p.block) > orderHeader {
+			if err := p.flush(); err != nil {
+				return err
+			}
+		}
+	}
+	if o.expected != nil {
+		return o.expected.seal()
+	}
+	return nil
+}
+
 // close releases everything.
 func (o *order) close() error {
 	var errs []error
@@ -371,9 +272,11 @@ func (o *order) close() error {
 		o.stop()
 	}
 	<-o.done
-	if o.in != nil {
-		errs = append(errs, o.in.Close())
-		o.in = nil
+	for _, p := range o.parts {
+		if p.in != nil {
+			errs = append(errs, p.in.Close())
+			p.in = nil
+		}
 	}
 	if o.out != nil {
 		errs = append(errs, o.out.Close())

@@ -75,6 +75,10 @@ func TestOrderLogChangesNothing(t *testing.T) {
 			with = false
 			want := b.planned(rows)
 			with, readOnly = true, true
+			b.cuts = nil
+			if rng.IntN(2) == 0 {
+				b.cuts = []int{rng.IntN(len(rows))}
+			}
 			if got := b.planned(rows); !slices.Equal(got, want) {
 				t.Fatalf("seed %d: with the order log\n%q\nwithout it\n%q", seed, got, want)
 			}
@@ -137,4 +141,60 @@ func TestOrderLogPassesRowsOver(t *testing.T) {
 	b.tweak = last
 	b.want(b.run(slices.Concat(rows[60:], []string{"new - x y z"}, rows[:60])...), "new upsert a=x b=y c=z")
 	b.want(b.run(rows[50:]...))
+}
+
+// TestOrderLogFindsItsPlaceAgain: after rows were taken out of a model, put in or
+// put elsewhere, however many, the others are still passed over: what is kept of
+// the rows does not fit where it would have to go.
+func TestOrderLogFindsItsPlaceAgain(t *testing.T) {
+	const n = 20_000
+	var rows []string
+	for i := range n {
+		rows = append(rows, fmt.Sprintf("k%d - x y z", i))
+	}
+	for _, c := range []struct {
+		name string
+		rows []string
+		kept int64 // at most
+	}{
+		{"in order", rows, 0},
+		{"a third taken out", slices.Concat(rows[:4000], rows[10_000:]), 400},
+		{"the first taken out", rows[15_000:], 600},
+		{"begins elsewhere", slices.Concat(rows[5000:], rows[:5000]), 5400},
+		{"one moved to the front", slices.Concat(rows[n-1:], rows[:n-1]), 1},
+		{"some moved to the front", slices.Concat(rows[n-300:], rows[:n-300]), 300},
+		{"every tenth moved to the end", everyTenthLast(rows), n / 10},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for _, cuts := range [][]int{nil, {n / 4}} {
+				log := filepath.Join(t.TempDir(), "order")
+				b := newBench(t, models.ModeUpsert, func(s *planner.Spec) {
+					s.MatchIsKey, s.MatchColumn, s.MappedColumns = true, s.KeyColumns[0], []int{0, 2, 3, 4}
+					s.OrderLog, s.MemoryLimit = log, 1<<20 // blocks of a thousand rows
+				})
+				b.cuts = cuts
+				b.run(rows...)
+				b.build(c.rows...)
+				got := b.plan.Summary().Rows
+				if got.Unchanged != int64(len(c.rows)) || got.Removed != int64(n-len(c.rows)) {
+					t.Errorf("%+v", got)
+				}
+				if kept := got.Read - b.progress.PassedOver.Load(); cuts == nil && kept > c.kept {
+					t.Errorf("%d rows were kept, want at most %d", kept, c.kept)
+				}
+			}
+		})
+	}
+}
+
+func everyTenthLast(rows []string) []string {
+	var first, last []string
+	for i, r := range rows {
+		if i%10 == 3 {
+			last = append(last, r)
+		} else {
+			first = append(first, r)
+		}
+	}
+	return append(first, last...)
 }

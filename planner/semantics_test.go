@@ -32,6 +32,9 @@ type bench struct {
 	// refuse says which operations the destination refuses, by key.
 	refuse map[string]string
 	plan   *planner.Plan
+	// progress is that of the last plan.
+	progress planner.Progress
+	cuts     []int // where the rows are cut into parts that are read side by side
 }
 
 func newBench(t *testing.T, mode models.Mode, tweak func(*planner.Spec)) *bench {
@@ -76,7 +79,16 @@ func (b *bench) build(lines ...string) []string {
 		b.tweak(&spec)
 	}
 	b.runs++
-	plan, err := planner.Build(context.Background(), spec, rows, b.store, filepath.Join(b.t.TempDir(), "plan"), nil)
+	parts := []planner.Rows{}
+	from := 0
+	for _, cut := range b.cuts {
+		cut = min(cut, len(lines))
+		parts, from = append(parts, table(lines[from:cut]...)), cut
+	}
+	if from > 0 || len(b.cuts) > 0 {
+		rows = table(lines[from:]...)
+	}
+	plan, err := planner.BuildParts(context.Background(), spec, append(parts, rows), b.store, filepath.Join(b.t.TempDir(), "plan"), &b.progress)
 	if err != nil {
 		b.t.Fatal(err)
 	}

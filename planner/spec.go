@@ -193,8 +193,11 @@ func (p Phase) String() string {
 // Progress is where Build has got to. All of it may be read while Build runs.
 type Progress struct {
 	RowsRead atomic.Int64
-	Planned  atomic.Int64 // operations so far
-	phase    atomic.Int32
+	// PassedOver is how many of the rows were where the last read had them, and
+	// were not kept. It is there once the rows are read.
+	PassedOver atomic.Int64
+	Planned    atomic.Int64 // operations so far
+	phase      atomic.Int32
 }
 
 // Phase returns what Build is doing.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -38,6 +39,7 @@ func BenchmarkYardstick(b *testing.B) {
 		y.forget("fresh")
 		y.pairs(table, "plan of a first load", "2.2", 0, y.copyOut, y.plan("fresh", want{added: y.rows}))(b)
 	})
+	y.load(b, "query")
 	b.Run("commit", func(b *testing.B) {
 		y.pairs(table, "commit of a first load", "1.3", 0, y.copyOut, func(b *testing.B) measured {
 			y.forget("query")
@@ -58,6 +60,11 @@ func BenchmarkYardstick(b *testing.B) {
 			tenth := y.plan(kind.name+"_tenth", want{unchanged: y.rows / 10})
 			table.note(b, fmt.Sprintf("%s: peak memory at %d rows", kind.what, y.rows/10), tenth(b).peak)
 		})
+	}
+	// The same without a process of its own: for profiles, and to count what is
+	// allocated.
+	for _, sync := range []string{"query", "table"} {
+		b.Run("inside/"+sync, func(b *testing.B) { y.inside(b, sync) })
 	}
 	b.Run("changed", func(b *testing.B) {
 		w := y.edit(b)
@@ -226,6 +233,24 @@ func (y *yardstick) plan(sync string, w want) func(*testing.B) measured {
 		}
 		return m
 	}
+}
+
+// inside plans in this process.
+func (y *yardstick) inside(b *testing.B, sync string) {
+	b.ReportAllocs()
+	planned := 0
+	for b.Loop() {
+		e := y.engine(b, &acknowledging{})
+		run, err := e.Plan(context.Background(), sync, engine.PlanOptions{})
+		if err = errors.Join(err, e.Close()); err != nil {
+			b.Fatal(err)
+		}
+		if run.Rows.Unchanged != y.rows {
+			b.Fatalf("%+v", run.Rows)
+		}
+		planned++
+	}
+	b.ReportMetric(float64(y.rows)*float64(planned)/b.Elapsed().Seconds(), "rows/s")
 }
 
 // copyOut has psql write the table to /dev/null.
