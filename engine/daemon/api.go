@@ -17,6 +17,9 @@ type Wired struct {
 	// ShutdownTimeout is how long Run waits for what is in flight once it is
 	// told to end; then requests are given up too. 0: 30 seconds.
 	ShutdownTimeout time.Duration
+	// Fingerprint tells this config from others, for whoever asks which one is
+	// in force; the daemon makes nothing of it.
+	Fingerprint string
 	// Close, if set, closes what was opened beside the engine; it is called
 	// after the engine's own Close.
 	Close func() error

@@ -46,10 +46,13 @@ type Daemon struct {
 
 	mu       sync.Mutex // guards the rest
 	gen      *generation
-	taken    time.Time // when gen came into force
-	looked   string    // the fingerprint of the files when Open read them
-	refused  error     // why a newer config was not, nil where none was
-	notReady error // why the daemon does not work, nil while it does
+	taken    time.Time  // when gen came into force
+	users    int        // of all generations
+	unused   *sync.Cond // users is 0
+	closed   bool
+	looked   string // the fingerprint of the files when Open read them
+	refused  error  // why a newer config was not, nil where none was
+	notReady error  // why the daemon does not work, nil while it does
 	stopping bool
 	jobsCtx  context.Context // ends when the daemon stops; bounds the jobs' life
 	table    *schedule.Timetable
@@ -78,7 +81,7 @@ func New(o Options) *Daemon {
 	if o.WatchEvery == 0 {
 		o.WatchEvery = defaultWatchEvery
 	}
-	return &Daemon{
+	d := &Daemon{
 		o: o, log: o.Logger,
 		runSync: func(ctx context.Context, e *engine.Engine, sync string, o engine.RunOptions) (*engine.Run, error) {
 			return e.Run(ctx, sync, o)
@@ -88,6 +91,8 @@ func New(o Options) *Daemon {
 		paused:   map[entry]bool{}, last: map[entry]lastTime{}, table: schedule.NewTimetable(nil, time.Time{}),
 		busy: map[string]*part{}, held: map[string]bool{}, recent: map[string]*part{},
 	}
+	d.unused = sync.NewCond(&d.mu)
+	return d
 }
 
 // generation is an engine made from one config, and who uses it.
@@ -121,7 +126,7 @@ func (g *generation) shutdownTimeout() time.Duration {
 }
 
 // Open loads the config and takes the state directory. It returns an
-// *engine.LockedError where another process has it. Run follows, or Close.
+// *engine.LockedError where another process has it. Run may follow; Close must.
 func (d *Daemon) Open() error {
 	// Before the files are read: what changes meanwhile is seen later.
 	fingerprint := d.fingerprint()
@@ -142,21 +147,24 @@ func (d *Daemon) Open() error {
 	return nil
 }
 
-// Close gives the state directory up, where Open took it and Run is not called.
+// Close closes what is open and gives the state directory up, once nobody uses
+// With or Hold any more. It follows Open, and Run where that was called.
 func (d *Daemon) Close() error {
 	d.mu.Lock()
+	d.closed = true
+	for d.users > 0 { // plans, and whoever looks at a snapshot
+		d.unused.Wait()
+	}
 	g := d.gen
 	d.mu.Unlock()
 	return g.close()
 }
 
 // Run goes on with what an earlier process left, and runs what is due until ctx
-// ends. Then it takes no more work, lets what is in flight finish, gives the
-// state directory up and returns; past the shutdown timeout, or on
-// Options.Abort, requests in flight are given up and looked up at the next
-// start.
-func (d *Daemon) Run(ctx context.Context) (err error) {
-	defer func() { err = errors.Join(err, d.Close()) }()
+// ends. Then it takes no more work, lets what is in flight finish, and returns;
+// past the shutdown timeout, or on Options.Abort, requests in flight are given
+// up and looked up at the next start.
+func (d *Daemon) Run(ctx context.Context) error {
 	jobsCtx, stopJobs := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopJobs()
 	d.mu.Lock()
@@ -312,16 +320,20 @@ func (d *Daemon) Plan(ctx context.Context, sync string, o engine.PlanOptions) (r
 func (d *Daemon) acquire() (*generation, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.gen == nil {
+	if d.gen == nil || d.closed {
 		return nil, d.notReady
 	}
 	d.gen.users++
+	d.users++
 	return d.gen, nil
 }
 
 func (d *Daemon) release(g *generation) error {
 	d.mu.Lock()
 	g.users--
+	if d.users--; d.users == 0 {
+		d.unused.Broadcast()
+	}
 	last := g.retired && g.users == 0
 	d.mu.Unlock()
 	if !last {

@@ -116,8 +116,9 @@ func (d *Daemon) enqueue(p *part) {
 		return
 	}
 	p.state = RunQueued
-	// First come, first served, by jobs: the later steps of a sequence are not
-	// put behind all that came due while its first ones ran.
+	// First come, first served, by jobs: the next step of a sequence, which
+	// joins the queue when the step before has ended, is not put behind all
+	// that came due meanwhile.
 	at := slices.IndexFunc(d.queue, func(q *part) bool { return q.job.acceptedAt.After(p.job.acceptedAt) })
 	if at < 0 {
 		at = len(d.queue)
@@ -140,6 +141,32 @@ func (d *Daemon) dispatch() {
 		p.state = RunRunning
 		close(p.turn)
 	}
+}
+
+// standBack takes a part out of the queue, or gives back the place that it has.
+// d.mu is held.
+func (d *Daemon) standBack(p *part) {
+	d.leaveQueue(p)
+	if d.busy[p.sync] == p {
+		delete(d.busy, p.sync)
+		d.running--
+		d.dispatch()
+	}
+}
+
+// leaveQueue takes a part out of the queue, so that it gets no turn any
+// more. d.mu is held.
+func (d *Daemon) leaveQueue(p *part) {
+	d.queue = slices.DeleteFunc(d.queue, func(q *part) bool { return q == p })
+}
+
+// callOff stops a job as a person asks for it. d.mu is held.
+func (d *Daemon) callOff(j *job) {
+	j.canceled = true
+	for _, p := range j.parts {
+		d.leaveQueue(p)
+	}
+	j.cancel()
 }
 
 // runJob runs a job to its end.
@@ -185,6 +212,7 @@ func (d *Daemon) part(j *job, sync string, o engine.RunOptions) (*engine.Run, er
 		return p.run, p.err
 	}
 	if j.sequence != "" && j.byItself && d.paused[entry{Sync, sync}] {
+		d.standBack(p)
 		d.mu.Unlock()
 		d.log.Info("a paused sync is passed over", "sync", sync, "sequence", j.sequence)
 		d.endPart(p, nil, nil)
@@ -198,9 +226,7 @@ func (d *Daemon) part(j *job, sync string, o engine.RunOptions) (*engine.Run, er
 	case <-p.ctx.Done():
 		d.mu.Lock()
 		waiting := p.state == RunQueued
-		if waiting {
-			d.queue = slices.DeleteFunc(d.queue, func(q *part) bool { return q == p })
-		}
+		d.leaveQueue(p)
 		d.mu.Unlock()
 		if waiting {
 			err := fmt.Errorf("%w: %w", ErrNotBegun, context.Canceled)
@@ -218,9 +244,7 @@ func (d *Daemon) part(j *job, sync string, o engine.RunOptions) (*engine.Run, er
 		return err
 	})
 	d.mu.Lock()
-	delete(d.busy, sync)
-	d.running--
-	d.dispatch()
+	d.standBack(p)
 	d.mu.Unlock()
 	d.endPart(p, run, err)
 	return run, err
@@ -266,13 +290,13 @@ func (d *Daemon) endJob(j *job, err error) {
 	var open []*part
 	for _, p := range j.parts {
 		if p.state != RunEnded {
+			d.standBack(p)
 			open = append(open, p)
 			p.state, p.err = RunEnded, ErrNotBegun
 			if err != nil {
 				p.err = fmt.Errorf("%w: %w", ErrNotBegun, err)
 			}
 			p.over = !stopped
-			d.queue = slices.DeleteFunc(d.queue, func(q *part) bool { return q == p })
 			d.remember(p)
 		}
 		left = left || !p.over
@@ -461,13 +485,13 @@ func (d *Daemon) Cancel(id string, abort bool) error {
 	var parts []*part
 	for _, j := range d.jobs {
 		if j.id == id && !j.ended() {
-			j.canceled = true
-			j.cancel()
+			d.callOff(j)
 			parts = j.parts
 		}
 	}
 	if p := d.find(id); p != nil && p.state != RunEnded {
 		p.canceled = true
+		d.leaveQueue(p)
 		p.cancel()
 		parts = []*part{p}
 	}

@@ -271,6 +271,9 @@ func (d *Daemon) again(g *generation, left keptJob, plans map[string]unfinished,
 		close(p.done)
 	}
 	d.jobs = append(d.jobs, j)
+	if next := slices.IndexFunc(j.parts, func(p *part) bool { return !p.over }); next >= 0 {
+		d.enqueue(j.parts[next]) // see accept
+	}
 	return j, nil
 }
 

@@ -250,8 +250,7 @@ func (d *Daemon) setPaused(kind Kind, name string, paused bool) error {
 		for _, j := range d.jobs {
 			waits := j.after != nil && !j.after.ended() || j.sequence == "" && len(d.queue) > 0 && d.queued(name) != nil && d.queued(name).job == j
 			if j.byItself && waits && (kind == Sequence && j.sequence == name || kind == Sync && j.sequence == "" && j.syncs[0] == name) {
-				j.canceled = true
-				j.cancel()
+				d.callOff(j)
 			}
 		}
 	} else {
