@@ -24,6 +24,7 @@ type cli struct {
 	logFormat  string
 	verbose    bool
 	quiet      bool // the command tells its own story
+	serving    bool // its log is all that the command says
 
 	// writing: the command writes to an org, so a signal has something to
 	// wait for.
@@ -88,7 +89,7 @@ Salesforce last acknowledged it, and writes only that.
 	f.StringVar(&c.logFormat, "log-format", "text", "format of the log on standard error: text or json")
 	f.BoolVarP(&c.verbose, "verbose", "v", false, "log more")
 	root.AddCommand(
-		c.demoCommand(), c.initCommand(), c.validateCommand(), c.planCommand(), c.runCommand(),
+		c.demoCommand(), c.initCommand(), c.validateCommand(), c.planCommand(), c.runCommand(), c.serveCommand(),
 		c.statusCommand(), c.runsCommand(), c.cancelCommand(), c.pauseCommand(), c.resumeCommand(), c.reloadCommand(), c.snapshotCommand(), c.describeCommand(), c.queryCommand(),
 		c.emulatorCommand(), c.versionCommand(),
 	)
@@ -118,7 +119,7 @@ func (c *cli) logger() *slog.Logger {
 	level := slog.LevelWarn
 	if c.verbose {
 		level = slog.LevelDebug
-	} else if c.terminal == nil && !c.quiet {
+	} else if c.serving || c.terminal == nil && !c.quiet {
 		level = slog.LevelInfo
 	}
 	o := &slog.HandlerOptions{Level: level}

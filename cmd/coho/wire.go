@@ -49,12 +49,8 @@ func (c *cli) with(do func(*wired) error) error {
 }
 
 func (c *cli) wireConfig(cfg *config.Config) (*wired, error) {
-	w := &wired{config: cfg, log: c.logger()}
-	w.stderr = func(err error) { fmt.Fprintln(c.stderr, "coho: "+err.Error()) }
-	e, err := engine.New(engine.Options{
-		StateDir: cfg.StateDir, Syncs: cfg.Syncs, SyncOrder: cfg.SyncNames(), Sequences: cfg.Sequences,
-		OpenSource: w.openSource, OpenDestination: w.openDestination, Logger: w.log,
-	})
+	w, o := c.connect(cfg)
+	e, err := engine.New(o)
 	if err != nil {
 		return nil, err
 	}
@@ -62,16 +58,30 @@ func (c *cli) wireConfig(cfg *config.Config) (*wired, error) {
 	return w, nil
 }
 
+// connect makes of a config what an engine needs, and opens nothing yet.
+func (c *cli) connect(cfg *config.Config) (*wired, engine.Options) {
+	w := &wired{config: cfg, log: c.logger()}
+	w.stderr = func(err error) { fmt.Fprintln(c.stderr, "coho: "+err.Error()) }
+	return w, engine.Options{
+		StateDir: cfg.StateDir, Syncs: cfg.Syncs, SyncOrder: cfg.SyncNames(), Sequences: cfg.Sequences,
+		OpenSource: w.openSource, OpenDestination: w.openDestination, Logger: w.log,
+	}
+}
+
 // close closes the engine and writes the API usage out; what goes wrong then
 // is said, and changes nothing of what the command did.
 func (w *wired) close() {
-	errs := []error{w.engine.Close()}
+	if err := errors.Join(w.engine.Close(), w.closeUsages()); err != nil {
+		w.stderr(err)
+	}
+}
+
+func (w *wired) closeUsages() error {
+	var errs []error
 	for _, u := range w.usages {
 		errs = append(errs, u.Close())
 	}
-	if err := errors.Join(errs...); err != nil {
-		w.stderr(err)
-	}
+	return errors.Join(errs...)
 }
 
 func (w *wired) openSource(name string) (sources.Source, error) {
