@@ -106,6 +106,9 @@ type Lookup struct {
 	// the org is asked.
 	How   string
 	Syncs []string
+	// Setup: Object is part of the org's setup, such as its users, and comes
+	// about by other ways than syncs.
+	Setup bool
 }
 
 // Parents is what the snapshots of an org's syncs hold. It is safe for use by

@@ -52,6 +52,8 @@ type Run struct {
 	Fields   map[string]int64 `json:"fields,omitempty"`
 	Estimate *EstimateCounts  `json:"estimate,omitempty"`
 	Samples  []Sample         `json:"samples,omitempty"`
+	// Lookups are a plan's: how references will be found.
+	Lookups []LookupNote `json:"lookups,omitempty"`
 
 	Errors []ErrorCount `json:"errors"`
 

@@ -93,7 +93,7 @@ func (e *Engine) Plan(ctx context.Context, name string, o PlanOptions) (run *Run
 	for k, n := range sum.Operations {
 		run.Operations.add(planner.Kind(k), n)
 	}
-	run.Fields = sum.Fields
+	run.Fields, run.Lookups = sum.Fields, lookupNotes(p.target)
 	est := p.target.Estimate(sum)
 	// A run checks the sync as this plan did, which costs calls too.
 	run.Estimate = &EstimateCounts{APICalls: est.APICalls + p.target.Usage().Calls, BulkJobs: est.BulkJobs}

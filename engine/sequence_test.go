@@ -198,38 +198,3 @@ func TestRunSyncs(t *testing.T) {
 		}
 	})
 }
-
-func TestAllSyncs(t *testing.T) {
-	lookup := func(object string) models.Field {
-		return models.Field{Name: "ParentId", Lookup: &models.Lookup{Object: object, Field: "Key__c", Column: "phone"}}
-	}
-	for _, c := range []struct {
-		name   string
-		looks  map[string][]string // by sync: the syncs whose objects it looks up
-		change func(w *world)
-		want   []string
-	}{
-		{"no lookups", nil, nil, []string{"a", "b", "c", "d"}},
-		{"a chain, last first", map[string][]string{"a": {"b"}, "b": {"c"}, "c": {"d"}}, nil, []string{"d", "c", "b", "a"}},
-		{"two parents", map[string][]string{"a": {"d", "c"}}, nil, []string{"c", "d", "a", "b"}},
-		{"a cycle", map[string][]string{"a": {"b"}, "b": {"a"}}, nil, []string{"b", "a", "c", "d"}},
-		{"itself", map[string][]string{"c": {"c"}}, nil, []string{"a", "b", "c", "d"}},
-		{"an object of another org", map[string][]string{"a": {"b"}}, func(w *world) { w.syncs["b"].Destination = "other" }, []string{"a", "b", "c", "d"}},
-		{"two syncs of the parent's object", map[string][]string{"a": {"c"}}, func(w *world) { w.syncs["d"].Object = "c" }, []string{"c", "d", "a", "b"}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			w := sequenced(t, "a", "b", "c", "d")
-			for child, parents := range c.looks {
-				for _, p := range parents {
-					w.syncs[child].Fields = append(w.syncs[child].Fields, lookup(p))
-				}
-			}
-			if c.change != nil {
-				c.change(w)
-			}
-			if got := w.engine().AllSyncs(); !slices.Equal(got, c.want) {
-				t.Errorf("%q, want %q", got, c.want)
-			}
-		})
-	}
-}

@@ -31,6 +31,7 @@ func (e *Engine) Validate(ctx context.Context, names []string) ([]Checked, error
 	out := make([]Checked, len(names))
 	for i, s := range syncs {
 		out[i] = Checked{Sync: s.Name, Problems: []string{}, Warnings: []string{}}
+		out[i].Warnings = append(out[i].Warnings, e.LookupWarnings(s.Name)...)
 		p, err := e.prepare(ctx, s)
 		var invalid *InvalidSyncError
 		switch {
@@ -42,6 +43,7 @@ func (e *Engine) Validate(ctx context.Context, names []string) ([]Checked, error
 			out[i].Err = err
 			out[i].Problems = append(out[i].Problems, err.Error())
 		default:
+			out[i].Warnings = append(out[i].Warnings, e.neverWarnings(s, lookupsOf(p.target))...)
 			out[i].Warnings = append(out[i].Warnings, p.target.Warnings()...)
 		}
 	}

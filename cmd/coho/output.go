@@ -105,6 +105,11 @@ func showPlan(w io.Writer, r *engine.Run) {
 		}
 		fmt.Fprintf(w, "  api         %s\n", line)
 	}
+	if r.Operations.Total() > 0 {
+		for _, l := range r.Lookups {
+			fmt.Fprintf(w, "  lookup      %s\n", l)
+		}
+	}
 	showSamples(w, r.Samples)
 	showTail(w, r)
 }

@@ -82,6 +82,11 @@ func (c *cli) run(ctx context.Context, x *conducted, names []string, sequence st
 		failedRows = failedRows || ended.Run.Status == engine.CompletedWithErrors
 		c.showRun(ended.Run)
 	}
+	if all {
+		for _, w := range x.engine.CircleWarnings() {
+			x.log.WarnContext(ctx, w)
+		}
+	}
 	o := engine.RunOptions{Full: full, Approve: approve, Trigger: "cli", Abort: c.abort}
 	var err error
 	switch {

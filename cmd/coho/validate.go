@@ -42,9 +42,16 @@ at once, each with file, line and column.
 				}
 				if c.json {
 					for _, n := range names {
-						c.printJSON(engine.Checked{Sync: n, Problems: []string{}, Warnings: []string{}})
+						c.printJSON(engine.Checked{Sync: n, Problems: []string{}, Warnings: append([]string{}, w.engine.LookupWarnings(n)...)})
 					}
 					return nil
+				}
+				for _, n := range names {
+					for _, x := range w.engine.LookupWarnings(n) {
+						if _, err := fmt.Fprintf(c.stdout, "%s: warning: %s\n", n, x); err != nil {
+							return err
+						}
+					}
 				}
 				_, err := fmt.Fprintf(c.stdout, "%s is well formed: %d syncs (warehouse and org were not asked)\n", c.configPath, len(names))
 				return err

@@ -53,7 +53,7 @@ func (t *Target) Lookups() []destinations.Lookup {
 		if l == nil {
 			continue
 		}
-		one := destinations.Lookup{Field: col.Name, Object: col.parentName(), By: "Id", How: "external_id"}
+		one := destinations.Lookup{Field: col.Name, Object: col.parentName(), By: "Id", How: "external_id", Setup: unlocked(col.parentObject)}
 		if col.parent != nil {
 			one.By = col.parent.Name
 		}
