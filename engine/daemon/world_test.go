@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -85,9 +86,24 @@ func (l *logs) has(parts ...string) bool {
 
 func newWorld(t *testing.T) *world {
 	return &world{
-		t: t, dir: t.TempDir(), syncs: map[string]*models.Sync{}, sequences: map[string]models.Sequence{}, running: map[string]int{},
+		t: t, dir: stateDir(t), syncs: map[string]*models.Sync{}, sequences: map[string]models.Sequence{}, running: map[string]int{},
 		took: func(string) time.Duration { return 5 * time.Second },
 	}
+}
+
+// stateDir is a directory in memory where the system has one: an hour in a
+// bubble is thousands of writes that are synced to disk.
+func stateDir(t *testing.T) string {
+	dir, err := os.MkdirTemp("/dev/shm", "coho-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
 }
 
 // sync adds a sync with a schedule.
