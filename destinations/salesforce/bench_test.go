@@ -26,6 +26,7 @@ import (
 // counts outcomes.
 type made struct {
 	rows    int
+	first   int                  // number in the first row's key
 	parent  func(row int) string // nil: rows have none
 	number  atomic.Uint64
 	settled atomic.Int64
@@ -77,7 +78,7 @@ func (m *making) Next() bool {
 	}
 	seq := m.seqs[0].From + m.at
 	m.at++
-	number := strconv.FormatInt(seq+1_000_000, 10)
+	number := strconv.FormatInt(seq+int64(m.p.first)+1_000_000, 10)
 	m.key[0] = "acct-" + number
 	m.fields[fRevenue] = set(fRevenue, number+".50")
 	m.fields[fAbout] = set(fAbout, "Imported from the warehouse")
