@@ -414,7 +414,11 @@ func (s *Server) importSnapshot(w http.ResponseWriter, r *http.Request) error {
 		return problem(http.StatusBadRequest, CodeBadRequest, "the import broke off: "+in.err.Error())
 	}
 	if err != nil {
-		return err
+		p := problemOf(err)
+		if p.Code == CodeRunFailed {
+			p.Status, p.Title = http.StatusUnprocessableEntity, http.StatusText(http.StatusUnprocessableEntity) // what was sent is no export
+		}
+		return p
 	}
 	if err := in.rc.SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return errGone

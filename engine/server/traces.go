@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -207,20 +206,4 @@ func pattern(path string) string {
 		}
 	}
 	return strings.Join(parts, "/")
-}
-
-// closeTraces is how long the last traces may take to send when the daemon ends.
-const closeTraces = 5 * time.Second
-
-// Flush closes traces within a bound. Nil traces, where none are wanted, are fine.
-func (t *Traces) Flush() error {
-	if t == nil {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), closeTraces)
-	defer cancel()
-	if err := t.Close(ctx); err != nil && !errors.Is(err, context.Canceled) {
-		return err
-	}
-	return nil
 }
