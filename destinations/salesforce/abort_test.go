@@ -1,6 +1,7 @@
 package salesforce
 
 import (
+	"context"
 	"sync"
 	"testing"
 	"time"
@@ -91,6 +92,59 @@ func TestResultsNamedTwice(t *testing.T) {
 			w.mustApply(w.open(s), l)
 			w.once(left)
 			l.want(destinations.Failed, 0)
+		})
+	}
+}
+
+// A run that inserts what nothing tells apart dies, and nobody runs coho again
+// before the org has forgotten the job: the rows are held for a person, all else
+// lands, and what the person says of them is done.
+func TestForgottenInserts(t *testing.T) {
+	for _, test := range []struct {
+		decision string
+		records  int // of 90, where 30 had been sent and landed
+	}{{"accept", 90}, {"resend", 120}} {
+		t.Run(test.decision, func(t *testing.T) {
+			w := newWorld(t, emulator.Options{})
+			s := keyless()
+			s.Write.BulkBatchSize, s.Write.Parallelism = 30, 1
+			l := w.ledger(alike(90))
+			ctx, kill := context.WithCancel(t.Context())
+			defer kill()
+			w.org.OnCall(func(kind string) {
+				if kind == "bulk1.status" {
+					kill()
+				}
+			})
+			if err := w.open(s).Apply(ctx, destinations.Application{Plan: l, Journal: l}); err == nil {
+				t.Fatal("the run came to its end")
+			}
+			w.org.OnCall(nil)
+			if n := w.org.Org().Count("Account"); n != 30 || len(l.outcomes) != 0 {
+				t.Fatalf("%d records, %d outcomes", n, len(l.outcomes))
+			}
+			w.org.Org().AdvanceTime(8 * 24 * time.Hour)
+			for range 2 { // it stays so until somebody decides
+				err := w.apply(w.open(s), l)
+				if err == nil {
+					t.Fatal("nothing was said")
+				}
+				for _, part := range []string{"30 of the inserts into Account", "on_unknown", "[syncs.accounts.write]"} {
+					contains(t, err.Error(), part)
+				}
+				if n := w.org.Org().Count("Account"); n != 90 || len(l.outcomes) != 60 {
+					t.Fatalf("%d records, %d outcomes", n, len(l.outcomes))
+				}
+			}
+			s.Write.OnUnknown = test.decision
+			w.mustApply(w.open(s), l)
+			if n := w.org.Org().Count("Account"); n != test.records {
+				t.Fatalf("%d records, want %d", n, test.records)
+			}
+			l.want(destinations.Created, 90)
+			if len(l.open) != 0 {
+				t.Fatalf("open batches: %v", l.open)
+			}
 		})
 	}
 }

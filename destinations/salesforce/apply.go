@@ -50,6 +50,8 @@ type run struct {
 	mu        sync.Mutex
 	complete  planner.SettledSet          // guarded by mu: operations to send complete
 	doubtful  planner.SettledSet          // operations that an earlier run may have sent; recovery alone writes
+	unknown   planner.SettledSet          // inserts that wait for a person; recovery alone writes
+	unknowns  int64                       // how many those are
 	markers   []uint64                    // batches to close once those are sent; recovery alone writes
 	omitted   map[int]*planner.SettledSet // guarded by mu: operations sent without the reference of a column
 	omitMarks []uint64                    // guarded by mu: the batches that say so
@@ -85,6 +87,9 @@ func (t *Target) Apply(ctx context.Context, a destinations.Application) error {
 	err := r.apply(ctx)
 	if err == nil || errors.Is(err, destinations.ErrStopped) {
 		err = errors.Join(err, r.closeMarks(ctx))
+	}
+	if err == nil {
+		err = r.unknownError()
 	}
 	return budget(t.client, err)
 }
@@ -177,6 +182,9 @@ func (r *run) feed(ctx context.Context, ops destinations.Operations) error {
 			return nil
 		}
 		op := ops.Operation()
+		if r.unknown.Has(op.Seq) {
+			continue
+		}
 		c := callOf(op.Kind)
 		if r.apart() {
 			if apart[c] == nil {

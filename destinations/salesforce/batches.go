@@ -535,10 +535,63 @@ func (r *run) recoverBatch(ctx context.Context, b destinations.Batch, pending *p
 }
 
 // forgotten deals with a batch of which the org keeps no record any more, as
-// after seven days.
+// after seven days. Inserts whose records nothing tells apart are then unknown
+// for good: on_unknown says what a person has decided about them.
 func (r *run) forgotten(ctx context.Context, b destinations.Batch, pending *planner.SettledSet) error {
-	if b.Step == callCreate.String() && r.t.keyless {
-		return fmt.Errorf("%w: nothing in the org's records tells which of %d inserts it carried out; compare them by hand, then reset the sync's snapshot", errJobGone, b.Seqs.Len())
+	if b.Step != callCreate.String() && b.Step != stepUnknown || !r.t.keyless {
+		return r.giveUp(ctx, b, pending)
 	}
-	return r.giveUp(ctx, b, pending)
+	switch r.t.sync.Write.OnUnknown {
+	case "resend":
+		return r.closeBatch(ctx, b)
+	case "accept":
+		return r.accept(ctx, b, pending)
+	}
+	if b.Step != stepUnknown {
+		b.Step = stepUnknown
+		if err := r.update(ctx, b); err != nil {
+			return err
+		}
+	}
+	r.unknown.Add(b.Seqs)
+	for _, seqs := range b.Seqs {
+		for seq := seqs.From; seq < seqs.To; seq++ {
+			if pending.Has(seq) {
+				r.unknowns++
+			}
+		}
+	}
+	return nil
+}
+
+// stepUnknown marks a batch of inserts that waits for a person.
+const stepUnknown = "unknown"
+
+// accept settles what is pending of a batch as created: a person has seen the
+// records.
+func (r *run) accept(ctx context.Context, b destinations.Batch, pending *planner.SettledSet) error {
+	ops, err := r.plan.Read(b.Seqs)
+	if err != nil {
+		return fmt.Errorf("read its operations: %w", err)
+	}
+	defer ops.Close()
+	var s settled
+	for ops.Next() {
+		if op := ops.Operation(); pending.Has(op.Seq) {
+			s.add(op.Clone(), destinations.Outcome{Result: destinations.Created, Attempts: 1})
+		}
+	}
+	if err := ops.Err(); err != nil {
+		return fmt.Errorf("read its operations: %w", err)
+	}
+	return r.settle(ctx, b.Number, s.ops, s.outcomes, true)
+}
+
+// unknownError is how a run ends that holds inserts for a person.
+func (r *run) unknownError() error {
+	if r.unknowns == 0 {
+		return nil
+	}
+	return fmt.Errorf("nobody can say whether %d of the inserts into %s landed: a run was cut short, and the org no longer keeps the jobs that it had sent, nor does a mapped field tell the records apart. None of them was sent again; all else was. Look in the org for records of that time: where they are there, run once with on_unknown = \"accept\" in [syncs.%s.write], and with \"resend\" where they are not",
+		r.unknowns, r.t.object.Name, r.t.sync.Name)
 }

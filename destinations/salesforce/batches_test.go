@@ -235,7 +235,7 @@ func TestForgottenBatchJob(t *testing.T) {
 			if err == nil || len(l.outcomes) > 0 {
 				t.Fatalf("got %v and %d outcomes", err, len(l.outcomes))
 			}
-			contains(t, err.Error(), "which of 3 inserts")
+			contains(t, err.Error(), "whether 3 of the inserts")
 			continue
 		}
 		if err != nil {

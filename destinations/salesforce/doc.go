@@ -111,6 +111,11 @@
 // Collections batch is closed and sent again, save for inserts, which are
 // looked for by their key.
 //
+// The org forgets a job after seven days. Inserts that nothing tells apart are
+// then unknown for good: their batch stays open in step "unknown", all else is
+// sent, and the run ends with an error until on_unknown says what a person who
+// has looked in the org decided.
+//
 // # Records that went missing
 //
 // An upsert of a record that coho wrote before carries only what changed. Where

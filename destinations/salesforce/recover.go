@@ -40,6 +40,8 @@ func (r *run) recover(ctx context.Context) error {
 			// It stays open until its rows have been sent complete.
 			r.markComplete(b.Seqs)
 			r.markers = append(r.markers, b.Number)
+		case b.Step == stepUnknown:
+			err = r.forgotten(ctx, b, pending)
 		case b.API == apiREST:
 			err = r.giveUp(ctx, b, pending)
 		case b.API == apiBulk2:

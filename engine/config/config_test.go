@@ -212,13 +212,18 @@ enforce_api_limits = false
 [server]
 addr = ":9000"
 token = "${file:token}"
+[history]
+keep_runs = 7
+keep_days = 0
 [alerts.oncall]
 url = "https://example.com/x"
 on = ["failed"]
+syncs = ["early"]
 [sequences.nightly]
 steps = ["later", ["early", "later"]]
 schedule = "@every 10m"
 on_error = "continue"
+max_row_errors = "1%"
 [models.early]
 source = "pg"
 primary_key = ["a", "b"]
@@ -280,12 +285,14 @@ max_changes = 25
 			APIVersion: "62.0", DailyAPICalls: 50000,
 		}},
 		{"server", c.Server, Server{Addr: ":9000", Token: "tok", MaxRuns: 4, ShutdownTimeout: 30 * time.Second}},
-		{"alert", c.Alerts["oncall"], Alert{Name: "oncall", URL: "https://example.com/x", On: []string{"failed"}}},
+		{"alert", c.Alerts["oncall"], Alert{Name: "oncall", URL: "https://example.com/x", On: []string{"failed"}, Syncs: []string{"early"}, Pos: c.Alerts["oncall"].Pos}},
+		{"where an alert's address is", filepath.Base(c.Alerts["oncall"].Pos), "coho.toml:22:7"},
+		{"history", c.History, History{KeepRuns: 7}},
 		{"model", c.Models["early"], models.Model{Name: "early", Source: "pg", SQL: "SELECT 1", PrimaryKey: []string{"a", "b"}}},
 		{"sync's model", c.Syncs["later"].Model.Table, "t"},
 		{"order", c.SyncNames(), []string{"early", "later"}},
 		{"sequence", c.Sequences["nightly"], models.Sequence{
-			Name: "nightly", Steps: [][]string{{"later"}, {"early", "later"}}, Schedule: "@every 10m", Timezone: "UTC", OnError: "continue",
+			Name: "nightly", Steps: [][]string{{"later"}, {"early", "later"}}, Schedule: "@every 10m", Timezone: "UTC", OnError: "continue", MaxRowErrors: models.Limit{Set: true, IsShare: true, Percent: 1},
 			Timing: models.Timing{CatchUp: "skip", Overlap: "skip"},
 		}},
 		{"guards", c.Syncs["later"].Guards, models.Guards{MaxChanges: models.Limit{Set: true, Count: 25}}},
@@ -300,7 +307,7 @@ func TestWriteDefaults(t *testing.T) {
 	got := mustLoad(t, baseSync).Syncs["s"]
 	want := models.Write{
 		IngestionAPI: "automatic", BulkAPIVersion: "2.0", RESTBatchSize: 200, Parallelism: 10, ConcurrencyMode: "parallel",
-		SortBatchesBy: "auto", SplitRetries: true, MaxAttempts: 5, RetryRejected: "always", Send: "changed",
+		SortBatchesBy: "auto", SplitRetries: true, MaxAttempts: 5, RetryRejected: "always", OnUnknown: "hold", Send: "changed",
 		Nulls: "on_change", InvalidRelationships: "error",
 	}
 	if got.Write != want {

@@ -137,6 +137,7 @@ func (t *table) write() models.Write {
 		SplitRetries:         w.boolean("split_retries", true),
 		MaxAttempts:          int(w.integer("max_attempts", 5, 1, 100)),
 		RetryRejected:        w.choice("retry_rejected", "always", "always", "backoff", "on_change"),
+		OnUnknown:            w.choice("on_unknown", "hold", "hold", "resend", "accept"),
 		Send:                 w.choice("send", "changed", "changed", "all"),
 		Nulls:                w.choice("nulls", "on_change", "on_change", "write", "ignore"),
 		InvalidRelationships: w.choice("invalid_relationships", "error", "error", "omit_values", "omit_records"),

@@ -71,6 +71,25 @@ func (j *classicJob) listed(s *Server) map[string]any {
 	}
 }
 
+// findClassic returns a job that has not expired: after seven days they go,
+// whatever their state (Bulk API Developer Guide, "Bulk API Limits").
+func (js *jobs) findClassic(id string) *classicJob {
+	now := js.s.org.Clock()
+	js.mu.Lock()
+	defer js.mu.Unlock()
+	j := js.classic[id]
+	if j == nil {
+		return nil
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if now.Sub(j.changed) > doneLife {
+		delete(js.classic, id)
+		return nil
+	}
+	return j
+}
+
 // processBatch runs one batch. Serial jobs run one batch at a time, whatever job
 // it is of.
 func (js *jobs) processBatch(ctx context.Context, b *classicBatch) {

@@ -85,9 +85,7 @@ func (s *Server) bulk1(c *call) {
 		return
 	}
 	id, _ := canonicalID(c.path[1])
-	s.jobs.mu.Lock()
-	j := s.jobs.classic[id]
-	s.jobs.mu.Unlock()
+	j := s.jobs.findClassic(id)
 	if j == nil {
 		c.classicFail(c.wantsJSON(), "InvalidJob", "Unable to find job with id: "+c.path[1])
 		return
