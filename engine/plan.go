@@ -14,6 +14,7 @@ import (
 	"coho/models"
 	"coho/planner"
 	"coho/planner/snapshot"
+	"coho/sources"
 )
 
 // conversionVersion is part of every fingerprint's seed: raise it when the way
@@ -146,25 +147,44 @@ func (e *Engine) buildFor(ctx context.Context, snap planner.Snapshot, p *prepare
 	progress.enter("reading")
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	rows, err := src.Read(ctx, p.sync.Model)
+	rows, err := read(ctx, src, p.sync.Model)
 	if err != nil {
 		return nil, fmt.Errorf("read model %s: %w", p.sync.Model.Name, err)
 	}
 	defer func() {
-		if cerr := rows.Close(); cerr != nil && err == nil {
-			err = fmt.Errorf("read model %s: %w", p.sync.Model.Name, cerr)
+		for _, r := range rows {
+			if cerr := r.Close(); cerr != nil && err == nil {
+				err = fmt.Errorf("read model %s: %w", p.sync.Model.Name, cerr)
+			}
 		}
 	}()
-	if !slices.Equal(rows.Schema().Columns(), p.schema.Columns()) {
-		return nil, fmt.Errorf("read model %s: its columns changed while the run began; run again", p.sync.Model.Name)
+	parts := make([]planner.Rows, len(rows))
+	for i, r := range rows {
+		if !slices.Equal(r.Schema().Columns(), p.schema.Columns()) {
+			return nil, fmt.Errorf("read model %s: its columns changed while the run began; run again", p.sync.Model.Name)
+		}
+		parts[i] = r
 	}
-	spec := e.spec(p, rows.Schema(), full)
+	progress.expect(rows)
+	spec := e.spec(p, rows[0].Schema(), full)
 	spec.OrderLog, spec.OrderLogReadOnly = filepath.Join(e.syncDir(p.sync.Name), orderFile), !apply
-	plan, err := planner.Build(ctx, spec, rows, snap, dir, &progress.Plan)
+	plan, err := planner.BuildParts(ctx, spec, parts, snap, dir, &progress.Plan)
 	if err != nil {
 		return nil, fmt.Errorf("plan sync %s: %w", p.sync.Name, err)
 	}
 	return plan, nil
+}
+
+// read opens a model's rows, in parts where the source can.
+func read(ctx context.Context, src sources.Source, m models.Model) ([]sources.Rows, error) {
+	if parted, ok := src.(sources.Parted); ok {
+		return parted.ReadParts(ctx, m)
+	}
+	rows, err := src.Read(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	return []sources.Rows{rows}, nil
 }
 
 // spec tells the planner what it must know of the sync. schema is that of the

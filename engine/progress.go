@@ -7,6 +7,7 @@ import (
 
 	"coho/destinations"
 	"coho/planner"
+	"coho/sources"
 )
 
 // Progress is how far a run is. All of it may be read at any time.
@@ -16,6 +17,10 @@ type Progress struct {
 
 	Plan planner.Progress // rows read and planned
 
+	// Rows is how many rows the model has, as its source knows or estimates; 0
+	// where it does not say.
+	Rows atomic.Int64
+
 	Total   atomic.Int64 // operations in the plan
 	Settled atomic.Int64 // of those, operations with an outcome
 	Failed  atomic.Int64 // of those, failed
@@ -24,6 +29,24 @@ type Progress struct {
 
 	mu      sync.Mutex // guards remarks
 	remarks []string
+}
+
+// expect notes how many rows are to be read.
+func (p *Progress) expect(parts []sources.Rows) {
+	p.Rows.Store(0)
+	var sum int64
+	for _, r := range parts {
+		e, ok := r.(sources.Estimator)
+		if !ok {
+			return
+		}
+		n, ok := e.Estimate()
+		if !ok {
+			return
+		}
+		sum += n
+	}
+	p.Rows.Store(sum)
 }
 
 // maxRemarks bounds what is remarked on a run: one that never ends could be

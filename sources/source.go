@@ -47,3 +47,21 @@ type Rows interface {
 	// Close ends the query. It is safe to call twice and at any time.
 	Close() error
 }
+
+// Parted is an optional ability of a Source: to read a model over several
+// connections at once.
+type Parted interface {
+	// ReadParts is Read, in one part or several that are read side by side, each
+	// by one goroutine. Together they are the result as of one moment, every row
+	// in one of them, with equal schemas. Of a table that has not changed every
+	// part gives the same rows in the same order each time. A model that cannot be
+	// divided comes in one part.
+	ReadParts(ctx context.Context, m models.Model) ([]Rows, error)
+}
+
+// Estimator is an optional ability of Rows: to say beforehand how many there are.
+type Estimator interface {
+	// Estimate returns the warehouse's own guess, or count, that was had without
+	// reading any rows; ok is false where there is none.
+	Estimate() (rows int64, ok bool)
+}

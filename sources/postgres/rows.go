@@ -49,6 +49,7 @@ type rows struct {
 	buf  []byte // buf[r:w] is read but not consumed
 	r, w int
 
+	estimate  int64 // rows that the server expects, -1 unknown
 	row       []byte
 	complete  bool // the server said that the result is complete
 	err       error
@@ -60,7 +61,7 @@ type rows struct {
 // From here on the rows own c and cancel.
 func (s *Source) stream(ctx context.Context, cancel context.CancelFunc, c *conn, sc *schema, query string) (*rows, error) {
 	r := &rows{source: s, schema: sc, query: query, conn: c.pg.Conn(), pg: c.pg,
-		ctx: ctx, cancel: cancel, watched: make(chan struct{}), buf: make([]byte, readBuffer)}
+		ctx: ctx, cancel: cancel, estimate: -1, watched: make(chan struct{}), buf: make([]byte, readBuffer)}
 	r.unwatch = context.AfterFunc(ctx, r.abort)
 
 	msg, err := (&pgproto3.Bind{ResultFormatCodes: sc.formats}).Encode(nil)
@@ -134,6 +135,9 @@ func (r *rows) cancelStatement() {
 
 // Schema implements sources.Rows.
 func (r *rows) Schema() models.Schema { return r.schema }
+
+// Estimate implements sources.Estimator.
+func (r *rows) Estimate() (int64, bool) { return r.estimate, r.estimate >= 0 }
 
 // Row implements sources.Rows.
 func (r *rows) Row() []byte { return r.row }

@@ -47,7 +47,7 @@ type Options struct {
 // call and for each Rows, and keeps none between them.
 type Source struct {
 	config *pgconn.Config
-	setup  string // statements that open the transaction
+	setup  string // statements that follow the transaction's BEGIN
 	log    *slog.Logger
 
 	life    context.Context // ends with Close
@@ -57,7 +57,10 @@ type Source struct {
 	cleanup sync.WaitGroup // open connections and their clean-up
 }
 
-var _ sources.Source = (*Source)(nil)
+var (
+	_ sources.Source = (*Source)(nil)
+	_ sources.Parted = (*Source)(nil)
+)
 
 // Open checks the options and returns a source. It does not connect.
 func Open(o Options) (*Source, error) {
@@ -86,12 +89,15 @@ func Open(o Options) (*Source, error) {
 	return &Source{config: config, setup: setupSQL(o.StatementTimeout), log: o.Logger, life: life, end: end}, nil
 }
 
-// setupSQL opens the transaction and fixes what changes output. SET LOCAL
+// beginSQL opens the transaction.
+const beginSQL = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
+
+// setupSQL fixes what changes output, and the order of rows: where another
+// session reads the same table, the server would begin in the middle. SET LOCAL
 // rather than startup parameters: a connection pooler refuses the latter, and
 // with a pooled connection the former ends with the transaction.
 func setupSQL(timeout time.Duration) string {
 	var b strings.Builder
-	b.WriteString("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;")
 	for _, s := range pinned {
 		b.WriteString("SET LOCAL " + s.name + " = '" + s.value + "';")
 	}
@@ -99,6 +105,7 @@ func setupSQL(timeout time.Duration) string {
 		ms := max(timeout.Milliseconds(), 1)
 		b.WriteString("SET LOCAL statement_timeout = " + strconv.FormatInt(ms, 10) + ";")
 	}
+	b.WriteString("SELECT set_config(name, 'off', true) FROM pg_catalog.pg_settings WHERE name = 'synchronize_seqscans';")
 	b.WriteString("SELECT current_setting('server_version_num'), current_setting('lc_monetary'), current_setting('search_path')")
 	return b.String()
 }
@@ -125,7 +132,11 @@ type serverSettings struct {
 }
 
 // begin connects and opens the transaction. The caller ends it with finish.
-func (s *Source) begin(ctx context.Context) (*conn, error) {
+func (s *Source) begin(ctx context.Context) (*conn, error) { return s.beginAt(ctx, "") }
+
+// beginAt is begin for a transaction that sees what the one with this exported
+// snapshot sees.
+func (s *Source) beginAt(ctx context.Context, snapshot string) (*conn, error) {
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
@@ -145,7 +156,11 @@ func (s *Source) begin(ctx context.Context) (*conn, error) {
 		return nil, s.connectError(err)
 	}
 	c := &conn{pg: pg}
-	results, err := pg.Exec(ctx, s.setup).ReadAll()
+	begin := beginSQL
+	if snapshot != "" { // a name that the server gave
+		begin += "SET TRANSACTION SNAPSHOT '" + strings.ReplaceAll(snapshot, "'", "''") + "';"
+	}
+	results, err := pg.Exec(ctx, begin+s.setup).ReadAll()
 	if err != nil {
 		s.finish(c)
 		return nil, fmt.Errorf("open a read-only transaction: %w", s.queryError(ctx, err, ""))
@@ -228,16 +243,45 @@ func (s *Source) Read(ctx context.Context, m models.Model) (sources.Rows, error)
 		cancel()
 		return nil, err
 	}
-	schema, err := s.prepare(ctx, c, query)
-	if err == nil {
-		err = c.pg.SyncConn(ctx) // from here on the socket is ours
-	}
+	return s.readOn(ctx, cancel, c, query, "")
+}
+
+// readOn runs a query on a connection, which the rows own from here on, as they do
+// cancel. Where scan is given, the server must mean to read in that way.
+func (s *Source) readOn(ctx context.Context, cancel context.CancelFunc, c *conn, query, scan string) (*rows, error) {
+	schema, estimate, err := s.prepareToRead(ctx, c, query, scan)
 	if err != nil {
 		s.finish(c)
 		cancel()
 		return nil, err
 	}
-	return s.stream(ctx, cancel, c, schema, query)
+	r, err := s.stream(ctx, cancel, c, schema, query)
+	if err != nil {
+		return nil, err
+	}
+	r.estimate = estimate
+	return r, nil
+}
+
+// prepareToRead prepares a query and asks the server how many rows it expects, -1
+// where it does not say.
+func (s *Source) prepareToRead(ctx context.Context, c *conn, query, scan string) (*schema, int64, error) {
+	schema, err := s.prepare(ctx, c, query)
+	if err != nil {
+		return nil, -1, err
+	}
+	plan := s.explain(ctx, c, query)
+	if scan != "" && !strings.Contains(plan, scan) {
+		return nil, -1, errors.New("the server would not read the table in parts")
+	}
+	// Asking took the place of the unnamed statement.
+	if _, err := c.pg.Prepare(ctx, "", query, nil); err != nil {
+		return nil, -1, s.queryError(ctx, err, query)
+	}
+	if err := c.pg.SyncConn(ctx); err != nil { // from here on the socket is ours
+		return nil, -1, s.queryError(ctx, err, query)
+	}
+	return schema, expectedRows(plan), nil
 }
 
 // prepare parses the query as the unnamed statement and resolves its columns'
