@@ -37,6 +37,7 @@ type route struct {
 	cause      string // the option by which only one is, as in the config
 	why        string // why only one is, where that is so
 	lanes      bool   // rows of one parent are kept apart
+	tight      bool   // the org has few calls left today
 }
 
 // name is the bulk API's.
@@ -73,7 +74,10 @@ func (t *Target) route() route {
 	if t.keyless {
 		return route{bulk: true, bulk1: true, why: "no mapped field carries the primary key, and no other API says what became of an insert whose answer was lost"}
 	}
-	return routes(&t.sync.Write)
+	r := routes(&t.sync.Write)
+	left := t.client.Usage().Remaining
+	r.tight = left >= 0 && left < tightCalls
+	return r
 }
 
 func (t *Target) bulk1() bool { return t.route().bulk1 }
@@ -90,15 +94,106 @@ func restBatch(w *models.Write) int64 {
 
 func ceilDiv(a, b int64) int64 { return (a + b - 1) / b }
 
-// bulkFrom is the least number of operations of one kind in a pass that is
-// sent in a bulk job where both APIs are allowed: where Collections would cost
-// more calls than a job.
-func bulkFrom(r route, w *models.Write) int64 {
-	calls := int64(jobCalls + spareCalls)
-	if r.bulk1 {
-		calls = batchJobCalls + batchCalls + 1 + spareCalls
+// cost is what sending a pass by one of the APIs would take.
+type cost struct {
+	api     string
+	calls   int64
+	jobs    int64
+	seconds float64 // for comparison: orgs differ much in how long a row takes
+}
+
+// How long an org takes, in seconds, by which the APIs are compared: figures of
+// a middling org, whose automation takes a millisecond a row.
+const (
+	secondsACall = 0.3   // a Collections call, whatever its rows
+	secondsARow  = 0.005 // a row of a Collections call; a call's rows go one by one
+	secondsAJob  = 8     // until a job's first rows are worked on, and its results are there
+	secondsABulk = 0.001 // a row of a job, whose batches go side by side
+)
+
+// restCost is what n rows cost by sObject Collections.
+func restCost(r route, w *models.Write, n int64) cost {
+	calls := batchesFor(r, w, n, restBatch(w), laneCalls)
+	side := int64(1)
+	if w.ConcurrencyMode != "serial" {
+		side = min(int64(parallelism(w)), max(1, calls))
 	}
-	return calls*restBatch(w) + 1
+	each := secondsACall + secondsARow*float64(min(n, restBatch(w)))
+	return cost{api: "sObject Collections", calls: calls, seconds: float64(ceilDiv(calls, side)) * each}
+}
+
+// bulkCost is what n rows of bytes in all cost by the sync's Bulk API.
+func bulkCost(r route, w *models.Write, n, bytes int64) cost {
+	c := cost{api: r.name(), seconds: secondsAJob + secondsABulk*float64(n)}
+	if w.ConcurrencyMode == "serial" {
+		c.seconds = secondsAJob + secondsARow*float64(n)
+	}
+	most, size := int64(maxJobRows), int64(maxJobBytes)
+	if r.bulk1 {
+		most, size = api.MaxBatchRows, api.MaxBatchBytes
+	}
+	if w.BulkBatchSize > 0 {
+		most = min(most, int64(w.BulkBatchSize))
+	}
+	pieces := max(1, ceilDiv(bytes, size), ceilDiv(n, most))
+	if r.bulk1 {
+		pieces = max(pieces, batchesFor(r, w, n, most, laneBatches))
+		c.calls, c.jobs = batchJobCalls+batchCalls*pieces+ceilDiv(pieces, int64(parallelism(w))), 1
+		return c
+	}
+	c.calls, c.jobs = jobCalls*pieces, pieces
+	return c
+}
+
+// choose is the better of two costs: the one of fewer calls, or the sooner one
+// where it takes no more than spare calls beyond that.
+func choose(a, b cost, spare int64) cost {
+	if a.calls > b.calls || a.calls == b.calls && a.seconds > b.seconds {
+		a, b = b, a
+	}
+	if b.seconds < a.seconds && b.calls-a.calls <= spare {
+		return b
+	}
+	return a
+}
+
+// tightCalls is how few remaining calls of the day make an org one whose every
+// call counts.
+const tightCalls = 1000
+
+// spare is how many calls are given for an earlier end.
+func (r route) spare() int64 {
+	if r.tight {
+		return 0
+	}
+	return spareCalls
+}
+
+// passCost is what a pass of n rows costs by the API that it goes by.
+func passCost(r route, w *models.Write, n, bytes int64) cost {
+	switch {
+	case !r.bulk:
+		return restCost(r, w, n)
+	case !r.rest:
+		return bulkCost(r, w, n, bytes)
+	case n >= bulkFrom(r, w):
+		return bulkCost(r, w, n, bytes)
+	}
+	return restCost(r, w, n)
+}
+
+// bulkFrom is the least number of operations of one kind in a pass that is sent
+// in a bulk job where both APIs are allowed. A pass is sent while it is read, so
+// the choice is made by one number: from so many rows on, choose takes the job.
+func bulkFrom(r route, w *models.Write) int64 {
+	r.lanes = false
+	from := int64(1)
+	for step := int64(1) << 20; step > 0; step /= 2 {
+		if rest := restCost(r, w, from+step-1); choose(rest, bulkCost(r, w, from+step-1, 0), r.spare()).api == rest.api {
+			from += step
+		}
+	}
+	return from
 }
 
 func parallelism(w *models.Write) int {
@@ -116,23 +211,6 @@ func batchesFor(r route, w *models.Write, n, most, each int64) int64 {
 		spare = (int64(laneCount(parallelism(w), n, most, each)) - 1) * most / 2
 	}
 	return ceilDiv(n+spare, most)
-}
-
-// bulkCost is how many calls and jobs n rows of bytes in all cost.
-func bulkCost(r route, w *models.Write, n, bytes int64) (calls, jobs int64) {
-	most, size := int64(maxJobRows), int64(maxJobBytes)
-	if r.bulk1 {
-		most, size = api.MaxBatchRows, api.MaxBatchBytes
-	}
-	if w.BulkBatchSize > 0 {
-		most = min(most, int64(w.BulkBatchSize))
-	}
-	pieces := max(1, ceilDiv(bytes, size), ceilDiv(n, most))
-	if r.bulk1 {
-		pieces = max(pieces, batchesFor(r, w, n, most, laneBatches))
-		return batchJobCalls + batchCalls*pieces + ceilDiv(pieces, int64(parallelism(w))), 1
-	}
-	return jobCalls * pieces, pieces
 }
 
 // lookUps is how many queries find the records of n rows of a pass by literals
@@ -185,37 +263,56 @@ func (t *Target) lookUpCalls(r route, s planner.Summary) int64 {
 // such as retries.
 func estimate(r route, w *models.Write, s planner.Summary) destinations.Estimate {
 	var e destinations.Estimate
-	var all, rest, bulk int64
+	var all int64
 	for _, n := range s.PassOperations {
 		all += n
 	}
+	if all == 0 {
+		e.Choice = "nothing to send"
+		return e
+	}
+	share := func(n int64) int64 { return int64(float64(s.Bytes) * float64(n) / float64(all)) }
+	var taken, other cost // of all passes: as they go, and by the API that each does not go by
+	mixed := false
 	for _, n := range s.PassOperations {
 		if n == 0 {
 			continue
 		}
-		if r.bulk && (!r.rest || n >= bulkFrom(r, w)) {
-			calls, jobs := bulkCost(r, w, n, int64(float64(s.Bytes)*float64(n)/float64(all)))
-			e.BulkJobs += jobs
-			e.APICalls += calls
-			bulk += n
-			continue
+		c := passCost(r, w, n, share(n))
+		mixed = mixed || taken.api != "" && taken.api != c.api
+		taken = cost{c.api, taken.calls + c.calls, taken.jobs + c.jobs, taken.seconds + c.seconds}
+		o := restCost(r, w, n)
+		if c.api == o.api {
+			o = bulkCost(r, w, n, share(n))
 		}
-		e.APICalls += batchesFor(r, w, n, restBatch(w), laneCalls)
-		rest += n
+		other = cost{o.api, other.calls + o.calls, other.jobs + o.jobs, other.seconds + o.seconds}
 	}
+	e.APICalls, e.BulkJobs = taken.calls, taken.jobs
 	switch {
-	case all == 0:
-		e.Choice = "nothing to send"
 	case r.why != "" && r.rest:
 		e.Choice = fmt.Sprintf("sObject Collections, %d records a call: %s", restBatch(w), r.why)
 	case r.why != "":
 		e.Choice = r.name() + ": " + r.why
-	case bulk == 0:
-		e.Choice = fmt.Sprintf("sObject Collections, %d records a call: no more calls than a bulk job costs for up to %d operations a pass", restBatch(w), bulkFrom(r, w)-1)
-	case rest == 0:
-		e.Choice = fmt.Sprintf("%s: %d operations cost fewer calls in jobs than %d by sObject Collections", r.name(), bulk, ceilDiv(bulk, restBatch(w)))
-	default:
+	case mixed:
 		e.Choice = fmt.Sprintf("%s for the passes of %d operations and more, sObject Collections for the others, by the calls that each costs", r.name(), bulkFrom(r, w))
+	default:
+		why := "fewer calls"
+		if taken.calls >= other.calls {
+			why = "it ends sooner, for hardly more calls"
+		}
+		if r.tight {
+			why += ", of which the org has few left today"
+		}
+		e.Choice = fmt.Sprintf("%s: %s (%s; %s by %s)", taken.api, why, taken, other, other.api)
 	}
 	return e
+}
+
+// String is a cost as people read it.
+func (c cost) String() string {
+	calls := "calls"
+	if c.calls == 1 {
+		calls = "call"
+	}
+	return fmt.Sprintf("%d %s, about %.0f s", c.calls, calls, max(1, c.seconds))
 }

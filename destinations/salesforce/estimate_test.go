@@ -101,3 +101,63 @@ func TestEstimateIsWhatARunCosts(t *testing.T) {
 		}
 	}
 }
+
+// Of two APIs the one of fewer calls is taken, and the sooner one where it is
+// hardly dearer.
+func TestChoose(t *testing.T) {
+	tests := []struct {
+		name  string
+		a, b  cost
+		spare int64
+		want  string
+	}{
+		{"fewer calls", cost{"a", 12, 0, 30}, cost{"b", 5, 1, 10}, 7, "b"},
+		{"fewer calls, later by far", cost{"a", 13, 0, 1}, cost{"b", 5, 1, 100}, 7, "b"},
+		{"sooner for the spare calls", cost{"a", 12, 0, 1}, cost{"b", 5, 1, 100}, 7, "a"},
+		{"sooner, but every call counts", cost{"a", 12, 0, 1}, cost{"b", 5, 1, 100}, 0, "b"},
+		{"as many calls, sooner", cost{"a", 5, 0, 9}, cost{"b", 5, 1, 10}, 0, "a"},
+		{"as many calls, later", cost{"a", 5, 0, 11}, cost{"b", 5, 1, 10}, 0, "b"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if got := choose(test.a, test.b, test.spare).api; got != test.want {
+				t.Errorf("chose %s", got)
+			}
+			if got := choose(test.b, test.a, test.spare).api; got != test.want {
+				t.Errorf("chose %s the other way about", got)
+			}
+		})
+	}
+}
+
+// The number of rows from which a job is taken is where the cost model turns:
+// no smaller pass is better off with a job, and no larger one without.
+func TestBulkFromIsWhereTheCostModelTurns(t *testing.T) {
+	for name, test := range map[string]struct {
+		write models.Write
+		tight bool
+		want  int64
+	}{
+		"defaults":               {models.Write{}, false, 2401},
+		"Bulk API 1.0":           {models.Write{BulkAPIVersion: "1.0"}, false, 2401},
+		"a tight org":            {models.Write{}, true, 1001},
+		"small calls":            {models.Write{RESTBatchSize: 10}, false, 121},
+		"serial, 1.0":            {models.Write{BulkAPIVersion: "1.0", ConcurrencyMode: "serial"}, false, 2401},
+		"one call after another": {models.Write{Parallelism: 1}, false, 1401},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := routes(&test.write)
+			r.tight = test.tight
+			from := bulkFrom(r, &test.write)
+			if from != test.want {
+				t.Errorf("jobs from %d rows on, want %d", from, test.want)
+			}
+			for n := int64(1); n < 4*from; n += max(1, from/37) {
+				rest, bulk := restCost(r, &test.write, n), bulkCost(r, &test.write, n, 0)
+				if got := choose(rest, bulk, r.spare()).api == bulk.api; got != (n >= from) {
+					t.Errorf("%d rows: %v against %v, jobs from %d rows on", n, rest, bulk, from)
+				}
+			}
+		})
+	}
+}

@@ -182,15 +182,15 @@ func TestEstimate(t *testing.T) {
 		choice string
 	}{
 		{"nothing", models.Write{}, summary(0), 0, 0, "nothing to send"},
-		{"few", models.Write{}, summary(201), 2, 0, "Collections"},
-		{"as dear as a job", models.Write{}, summary(2400), 12, 0, "Collections"},
-		{"many", models.Write{}, summary(2401), 5, 1, "Bulk API 2.0"},
+		{"few", models.Write{}, summary(201), 2, 0, "sObject Collections: fewer calls (2 calls, about 1 s; 5 calls, about 8 s by Bulk API 2.0)"},
+		{"as dear as a job", models.Write{}, summary(2400), 12, 0, "sObject Collections: it ends sooner"},
+		{"many", models.Write{}, summary(2401), 5, 1, "Bulk API 2.0: fewer calls"},
 		{"two passes", models.Write{}, summary(100_000, 10), 6, 1, "for the passes of 2401"},
 		{"rest asked for", models.Write{IngestionAPI: "rest"}, summary(100_000), 500, 0, `ingestion_api = "rest"`},
 		{"bulk asked for", models.Write{IngestionAPI: "bulk"}, summary(1), 5, 1, `ingestion_api = "bulk"`},
 		{"duplicates", models.Write{AllowDuplicates: true}, summary(100_000), 500, 0, "allow_duplicates"},
 		{"rule", models.Write{AssignmentRule: "false"}, summary(100_000), 500, 0, "assignment_rule"},
-		{"smaller calls", models.Write{RESTBatchSize: 10}, summary(120), 12, 0, "10 records a call"},
+		{"smaller calls", models.Write{RESTBatchSize: 10}, summary(120), 12, 0, "Collections"},
 		{"smaller jobs", models.Write{BulkBatchSize: 5000}, summary(12_000), 15, 3, "Bulk"},
 		{"full jobs", models.Write{}, planner.Summary{PassOperations: []int64{400_000}, Bytes: 250_000_000}, 15, 3, "Bulk"},
 	}
