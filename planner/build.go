@@ -40,6 +40,7 @@ type builder struct {
 	samples  [KindCount][]keptSample
 	dropped  SettledSet // operations that turned out not to be sent
 	removals int64      // operations on rows that left the model
+	leaving  []edge     // removals: whose record must go before whose
 	writes   int64      // the others
 	scratch  []byte
 	framed   []byte

@@ -298,6 +298,15 @@ func (j *joiner) emit(before *Record, match string) error {
 			}
 		}
 	}
+	if removal && o.Kind == Archive && j.pairs {
+		for i := range j.spec.Fields {
+			if f := &j.spec.Fields[i]; f.SelfReference {
+				if cell, ok := recorded(before, f.Name); ok && !cell.Null {
+					c.matches = append(c.matches, newMatchRef(j.spec.normalize(cell.Text), matchLeaves, seq))
+				}
+			}
+		}
+	}
 	if j.taken[o.Kind] < sampleKeep {
 		j.taken[o.Kind]++
 		c.samples = append(c.samples, keptSample{seq: seq, Sample: j.sample(before)})

@@ -23,6 +23,7 @@ const (
 	matchRemoved                    // clears or deletes the record of a row that left the model
 	matchReference                  // refers to the record
 	matchWanted                     // is rejected and would have the record otherwise
+	matchLeaves                     // deletes a record that refers to the record
 )
 
 // matchRef connects an operation with the hash of a folded match value. In a
@@ -80,12 +81,15 @@ func (b *builder) finish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	b.summarize(levels, passes)
+	if levels, err = b.assignRemovals(levels); err != nil {
+		return err
+	}
 	if levels != nil {
 		if err := b.writeLevels(levels); err != nil {
 			return err
 		}
 	}
-	b.summarize(levels, passes)
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("plan: %w", context.Cause(ctx))
 	}
@@ -157,7 +161,7 @@ func (b *builder) oneMatch(refs []matchRef, edges []edge) ([]edge, error) {
 		}
 	}
 	if claims+wanted == 0 {
-		return edges, nil
+		return edges, b.orderRemovals(refs)
 	}
 	// A row that has the record keeps it, and whoever comes new to it is
 	// rejected. Without such a row all of them are.
@@ -187,6 +191,69 @@ func (b *builder) oneMatch(refs []matchRef, edges []edge) ([]edge, error) {
 		}
 	}
 	return edges, nil
+}
+
+// orderRemovals has records deleted before the one that they refer to. refs is
+// what has to do with that one.
+func (b *builder) orderRemovals(refs []matchRef) error {
+	for _, r := range refs {
+		if r.kind != matchRemoved {
+			continue
+		}
+		for _, c := range refs {
+			if c.kind != matchLeaves || c.seq == r.seq {
+				continue
+			}
+			if c.seq > math.MaxUint32 || r.seq > math.MaxUint32 {
+				return errors.New("plan: records that refer to each other, in more than four billion operations")
+			}
+			b.leaving = append(b.leaving, edge{parent: uint32(c.seq), child: uint32(r.seq)})
+		}
+	}
+	return nil
+}
+
+// assignRemovals puts the deletion of a record behind those of the records that
+// refer to it, in passes of their own after all others. levels is completed, and
+// made where there was none: of a removal it holds its pass plus one, or 0 for the
+// last pass.
+func (b *builder) assignRemovals(levels []uint16) ([]uint16, error) {
+	if b.removals == 0 {
+		return levels, nil
+	}
+	s := &b.meta.Summary
+	order, passes, err := b.assignLevels(b.leaving)
+	if err != nil {
+		return nil, err
+	}
+	first := len(s.PassOperations)
+	if first+passes > math.MaxUint16-1 {
+		return levels, nil // a chain of that length goes as it comes
+	}
+	for range passes - 1 {
+		s.PassOperations = append(s.PassOperations, 0)
+	}
+	s.PassOperations = append(s.PassOperations, b.removals)
+	s.Passes = len(s.PassOperations)
+	if order == nil {
+		return levels, nil
+	}
+	if levels == nil {
+		levels = make([]uint16, len(order))
+	}
+	last := s.Passes - 1
+	for _, e := range b.leaving {
+		for _, seq := range [...]uint32{e.parent, e.child} {
+			if levels[seq] != 0 || b.dropped.Has(int64(seq)) {
+				continue
+			}
+			pass := first + int(order[seq])
+			levels[seq] = uint16(pass) + 1
+			s.PassOperations[last]--
+			s.PassOperations[pass]++
+		}
+	}
+	return levels, nil
 }
 
 // drop turns the dropped operations into rejected rows or notes and takes them
@@ -389,9 +456,6 @@ func (b *builder) summarize(levels []uint16, passes int) {
 			s.PassOperations[0]--
 			s.PassOperations[l]++
 		}
-	}
-	if b.removals > 0 {
-		s.PassOperations = append(s.PassOperations, b.removals)
 	}
 	s.Passes = len(s.PassOperations)
 	s.Fields = make(map[string]int64)

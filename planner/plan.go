@@ -14,7 +14,8 @@ type Summary struct {
 	SnapshotRows int64
 	// Passes is how many passes the operations are written in, one after
 	// another: parents before the children that refer to them, and removals
-	// (archive and clear_fields of rows that left the model) last.
+	// (archive and clear_fields of rows that left the model) last, children
+	// before the parents that they refer to.
 	Passes int
 	// PassOperations counts the operations of each pass.
 	PassOperations []int64

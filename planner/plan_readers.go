@@ -107,25 +107,30 @@ func (r *OperationReader) wanted() bool {
 	return !r.settled.Has(seq) && r.passOf(seq) == r.pass
 }
 
-// passOf returns the pass of the record at hand: the last for rows that left the
-// model, else its level.
+// passOf returns the pass of the record at hand: of a row that left the model the
+// last, unless its record goes before others, else its level.
 func (r *OperationReader) passOf(seq int64) int {
-	if isRemoval(r.log.body) {
+	removal := isRemoval(r.log.body)
+	level := 0
+	if r.plan.levels != nil {
+		at := r.log.index[r.log.block-1]
+		if r.loaded != r.log.block {
+			r.levels = append(r.levels[:0], make([]byte, 2*at.count)...)
+			if _, err := r.plan.levels.ReadAt(r.levels, 2*at.first); err != nil {
+				r.err = fmt.Errorf("read %s: %w", r.plan.levels.Name(), err)
+				return r.pass
+			}
+			r.loaded = r.log.block
+		}
+		level = int(binary.LittleEndian.Uint16(r.levels[2*(seq-at.first):]))
+	}
+	switch {
+	case !removal:
+		return level
+	case level == 0:
 		return r.plan.Passes() - 1
 	}
-	if r.plan.levels == nil {
-		return 0
-	}
-	at := r.log.index[r.log.block-1]
-	if r.loaded != r.log.block {
-		r.levels = append(r.levels[:0], make([]byte, 2*at.count)...)
-		if _, err := r.plan.levels.ReadAt(r.levels, 2*at.first); err != nil {
-			r.err = fmt.Errorf("read %s: %w", r.plan.levels.Name(), err)
-			return r.pass
-		}
-		r.loaded = r.log.block
-	}
-	return int(binary.LittleEndian.Uint16(r.levels[2*(seq-at.first):]))
+	return level - 1
 }
 
 // Operation returns the current operation, valid until the next call of Next.

@@ -420,7 +420,11 @@ func TestSelfReferences(t *testing.T) {
 			"7 upsert pass2 a=m8", "8 upsert pass2 a=m7", "9 upsert pass2 a=m8", // a circle goes last
 			"5 rejected DUPLICATE_MATCH_VALUE", "6 rejected DUPLICATE_MATCH_VALUE", "10 upsert a=d")
 		b.want(b.run("1 m1 - - -", "11 m11 m1 - -"), // the parent is there: no later pass, but removals are last
-			"11 upsert a=m1", "2 archive known pass1", "3 archive known pass1", "4 archive known pass1", "7 archive known pass1",
-			"8 archive known pass1", "9 archive known pass1", "10 archive known pass1")
+			"11 upsert a=m1", "3 archive known pass1", "9 archive known pass1", // children go before their parents
+			"2 archive known pass2", "4 archive known pass2", "7 archive known pass2", "8 archive known pass2", "10 archive known pass2")
+		b.want(b.run("1 m1 - - -"), "11 archive known")
+		b.want(b.run("12 m12 m13 - -", "13 m13 m14 - -", "14 m14 - - -"), "1 archive known pass3",
+			"14 upsert", "13 upsert pass1 a=m14", "12 upsert pass2 a=m13")
+		b.want(b.run(), "12 archive known", "13 archive known pass1", "14 archive known pass2")
 	}
 }
