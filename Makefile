@@ -3,7 +3,7 @@
 # missing.
 
 .DEFAULT_GOAL := build
-.PHONY: build install demo test test-deps lint bench fuzz soak
+.PHONY: build install demo test test-deps lint bench fuzz chaos soak
 
 # build makes bin/coho.
 build:
@@ -40,6 +40,12 @@ bench:
 FUZZ ?= 20000x
 fuzz:
 	@scripts/fuzz $(FUZZ)
+
+# chaos writes CHAOS rows of skewed parents by every API, through locks, faults
+# and kills; it says how often rows were tried.
+CHAOS ?= 200000
+chaos:
+	COHO_CHAOS=$(CHAOS) go test ./cmd/coho -count=1 -run TestChaos -v -timeout 1h
 
 # soak gives the property and the kill tests hours instead of seconds.
 soak: test-deps

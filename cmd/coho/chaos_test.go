@@ -76,9 +76,9 @@ func TestChaos(t *testing.T) {
 				size, c.every = 40, 16
 			}
 			if total > 0 {
-				c.rows, c.every, c.kills, c.delay = total, 20, 8, 5*c.delay
+				c.rows, c.every, c.kills = total, 20, 8
 				if size = 10_000; rest {
-					size = 200
+					size, c.delay = 200, 5*c.delay
 				}
 			} else {
 				t.Parallel() // most of it is waiting

@@ -298,6 +298,9 @@ func TestPowerLoss(t *testing.T) {
 					died++
 					torn += cut(t, filepath.Join(w.dir, ".coho"), r.Files, rng)
 				}
+				// A kernel may take a moment to let go of a dead process's locks.
+				for deadline := time.Now().Add(10 * time.Second); w.coho("snapshot", "show", "accounts").code == exitLocked && time.Now().Before(deadline); {
+				}
 				w.run(exitDone, "accounts")
 				if got := w.org.Org().Count("Account"); got != want {
 					t.Fatalf("dead at step %d: the org has %d accounts, want %d", r.Steps, got, want)
