@@ -90,7 +90,7 @@ Salesforce last acknowledged it, and writes only that.
 	f.BoolVarP(&c.verbose, "verbose", "v", false, "log more")
 	root.AddCommand(
 		c.demoCommand(), c.initCommand(), c.validateCommand(), c.planCommand(), c.runCommand(), c.serveCommand(),
-		c.statusCommand(), c.runsCommand(), c.cancelCommand(), c.pauseCommand(), c.resumeCommand(), c.reloadCommand(), c.snapshotCommand(), c.describeCommand(), c.queryCommand(),
+		c.statusCommand(), c.runsCommand(), c.alertsCommand(), c.cancelCommand(), c.pauseCommand(), c.resumeCommand(), c.reloadCommand(), c.snapshotCommand(), c.describeCommand(), c.queryCommand(),
 		c.emulatorCommand(), c.versionCommand(),
 	)
 	return root

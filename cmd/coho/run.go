@@ -87,7 +87,7 @@ func (c *cli) run(ctx context.Context, x *conducted, names []string, sequence st
 			x.log.WarnContext(ctx, w)
 		}
 	}
-	o := engine.RunOptions{Full: full, Approve: approve, Trigger: "cli", Abort: c.abort}
+	o := engine.RunOptions{Full: full, Approve: approve, Trigger: caller(), Abort: c.abort}
 	var err error
 	switch {
 	case x.daemon != nil:

@@ -153,11 +153,17 @@ func (l *loader) load() (*daemon.Wired, error) {
 	case cfg.Server.Addr != l.first.Server.Addr, cfg.Server.Token != l.first.Server.Token:
 		l.log.Warn("[server] addr and token stay as they were until coho is started anew")
 	}
-	w, o := l.c.connect(cfg)
-	o.RunEnded = l.runEnded
+	w, o, err := l.c.connect(cfg)
+	if err != nil {
+		return nil, err
+	}
+	o.RunEnded = func(r *engine.Run) {
+		l.runEnded(r)
+		w.alerts.RunEnded(r)
+	}
 	return &daemon.Wired{
 		Engine: o, MaxRuns: cfg.Server.MaxRuns, ShutdownTimeout: cfg.Server.ShutdownTimeout,
-		Fingerprint: fingerprint(cfg), Close: w.closeUsages,
+		Fingerprint: fingerprint(cfg), Close: w.closeBeside,
 	}, nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"coho/destinations/salesforce"
 	"coho/destinations/salesforce/api"
 	"coho/engine"
+	"coho/engine/alerts"
 	"coho/engine/config"
 	"coho/sources"
 	"coho/sources/duckdb"
@@ -28,6 +29,7 @@ type wired struct {
 	log    *slog.Logger
 	stderr func(error)
 	usages []*engine.Usage
+	alerts *alerts.Notifier
 }
 
 func (c *cli) wire() (*wired, error) {
@@ -49,7 +51,10 @@ func (c *cli) with(do func(*wired) error) error {
 }
 
 func (c *cli) wireConfig(cfg *config.Config) (*wired, error) {
-	w, o := c.connect(cfg)
+	w, o, err := c.connect(cfg)
+	if err != nil {
+		return nil, err
+	}
 	e, err := engine.New(o)
 	if err != nil {
 		return nil, err
@@ -59,25 +64,36 @@ func (c *cli) wireConfig(cfg *config.Config) (*wired, error) {
 }
 
 // connect makes of a config what an engine needs, and opens nothing yet.
-func (c *cli) connect(cfg *config.Config) (*wired, engine.Options) {
+func (c *cli) connect(cfg *config.Config) (*wired, engine.Options, error) {
 	w := &wired{config: cfg, log: c.logger()}
 	w.stderr = func(err error) { fmt.Fprintln(c.stderr, "coho: "+err.Error()) }
+	var err error
+	if w.alerts, err = notifier(cfg, w.log); err != nil {
+		return nil, engine.Options{}, err
+	}
+	keep := engine.Retention{Runs: cfg.History.KeepRuns, Age: time.Duration(cfg.History.KeepDays) * 24 * time.Hour}
+	if keep.Age == 0 {
+		keep.Age = -1 // any
+	}
 	return w, engine.Options{
 		StateDir: cfg.StateDir, Syncs: cfg.Syncs, SyncOrder: cfg.SyncNames(), Sequences: cfg.Sequences,
 		OpenSource: w.openSource, OpenDestination: w.openDestination, Logger: w.log,
-	}
+		Keep: keep, RunEnded: w.alerts.RunEnded,
+	}, nil
 }
 
 // close closes the engine and writes the API usage out; what goes wrong then
 // is said, and changes nothing of what the command did.
 func (w *wired) close() {
-	if err := errors.Join(w.engine.Close(), w.closeUsages()); err != nil {
+	if err := errors.Join(w.engine.Close(), w.closeBeside()); err != nil {
 		w.stderr(err)
 	}
 }
 
-func (w *wired) closeUsages() error {
-	var errs []error
+// closeBeside closes what is used beside the engine, when that is closed: no run
+// goes on whose alerts or calls would be missed.
+func (w *wired) closeBeside() error {
+	errs := []error{w.alerts.Close()}
 	for _, u := range w.usages {
 		errs = append(errs, u.Close())
 	}

@@ -32,6 +32,7 @@ type Config struct {
 	Sequences    map[string]models.Sequence
 	Server       Server
 	Alerts       map[string]Alert
+	History      History
 	DBTManifest  string   // the dbt project's manifest.json; "" without one
 	Files        []string // the config files read, the main one first
 
@@ -98,9 +99,17 @@ type Server struct {
 
 // Alert is an address told of runs that end in one of the ways of On.
 type Alert struct {
-	Name string
-	URL  models.Secret // webhook addresses carry their token
-	On   []string
+	Name  string
+	URL   models.Secret // as shoutrrr takes it, or a web address; it carries a token
+	On    []string
+	Syncs []string // empty: all
+	Pos   string   // file:line:column of the address, for messages
+}
+
+// History says how much of it is kept.
+type History struct {
+	KeepRuns int // runs of each sync and of each sequence
+	KeepDays int // 0: any age
 }
 
 //go:embed starter.toml
@@ -135,6 +144,7 @@ func LoadInputs(path string, env func(string) (string, bool)) (*Config, Inputs, 
 			Sequences:    map[string]models.Sequence{},
 			Server:       Server{Addr: "127.0.0.1:8484"},
 			Alerts:       map[string]Alert{},
+			History:      History{KeepRuns: 200, KeepDays: 90},
 			Files:        l.files,
 		}}
 		d.decode(root)

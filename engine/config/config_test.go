@@ -286,7 +286,7 @@ max_changes = 25
 		}},
 		{"server", c.Server, Server{Addr: ":9000", Token: "tok", MaxRuns: 4, ShutdownTimeout: 30 * time.Second}},
 		{"alert", c.Alerts["oncall"], Alert{Name: "oncall", URL: "https://example.com/x", On: []string{"failed"}, Syncs: []string{"early"}, Pos: c.Alerts["oncall"].Pos}},
-		{"where an alert's address is", filepath.Base(c.Alerts["oncall"].Pos), "coho.toml:22:7"},
+		{"where an alert's address is", filepath.Base(c.Alerts["oncall"].Pos), "coho.toml:28:7"},
 		{"history", c.History, History{KeepRuns: 7}},
 		{"model", c.Models["early"], models.Model{Name: "early", Source: "pg", SQL: "SELECT 1", PrimaryKey: []string{"a", "b"}}},
 		{"sync's model", c.Syncs["later"].Model.Table, "t"},

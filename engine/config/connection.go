@@ -257,16 +257,15 @@ func (t *table) address(key string) string {
 	return text
 }
 
-// webAddress returns a required http or https URL. It is a secret: webhook
-// addresses carry their token.
-func (t *table) webAddress(key string) models.Secret {
+// alertAddress returns a required address of an alert. It is a secret: it carries
+// a token. Whether the service can be spoken to by it is seen where it is wired.
+func (t *table) alertAddress(key string) models.Secret {
 	text := t.required(key)
 	if text == "" {
 		return ""
 	}
-	u, err := url.Parse(text)
-	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-		t.fail(t.pos(key), "%s is not an http or https URL", key)
+	if scheme, _, ok := strings.Cut(text, "://"); !ok || scheme == "" {
+		t.fail(t.pos(key), "%s is neither a web address nor one such as slack://, teams://, pagerduty://, smtp:// or generic://", key)
 		return ""
 	}
 	return models.Secret(text)

@@ -39,10 +39,11 @@ func (d *decoder) decode(root *node) {
 		}
 	}
 	d.state(root.get("state"))
+	d.history(root.get("history"))
 	d.server(root.get("server"))
 	d.dbt(root.get("dbt"))
 	d.schedules(root.get("schedules"))
-	top.known = append(top.known, "state", "server", "dbt", "schedules")
+	top.known = append(top.known, "state", "history", "server", "dbt", "schedules")
 
 	d.each("sources", sections["sources"], d.source)
 	d.each("destinations", sections["destinations"], d.destination)
@@ -124,6 +125,21 @@ func (d *decoder) state(e *entry) {
 	t.done()
 }
 
+func (d *decoder) history(e *entry) {
+	n := &node{kind: tableKind}
+	if e != nil {
+		n = e.value
+	}
+	t := d.newTable(n, "history", "history")
+	if t == nil {
+		return
+	}
+	h := &d.config.History
+	h.KeepRuns = int(t.integer("keep_runs", int64(h.KeepRuns), 1, 1_000_000))
+	h.KeepDays = int(t.integer("keep_days", int64(h.KeepDays), 0, 36_500))
+	t.done()
+}
+
 func (d *decoder) server(e *entry) {
 	n := &node{kind: tableKind}
 	if e != nil {
@@ -198,7 +214,17 @@ func (t *table) step(n *node) []string {
 var alertEvents = []string{"failed", "halted", "completed_with_errors", "recovered"}
 
 func (d *decoder) alert(name string, t *table) {
-	a := Alert{Name: name, URL: t.webAddress("url")}
+	a := Alert{Name: name, URL: t.alertAddress("url"), Pos: t.pos("url").String()}
+	for _, sync := range t.strings("syncs") {
+		if !d.defined("syncs", sync.text) {
+			t.fail(sync.pos, "syncs: there is no sync %s%s", sync.shown(), near(sync.raw, d.names["syncs"]))
+			continue
+		}
+		a.Syncs = append(a.Syncs, sync.text)
+	}
+	if t.has("syncs") && len(a.Syncs) == 0 && !t.failed {
+		t.fail(t.pos("syncs"), "syncs is empty: the alert would never be sent")
+	}
 	for _, on := range t.strings("on") {
 		if !slices.Contains(alertEvents, on.text) {
 			t.fail(on.pos, "on: %s is none of %s%s", on.shown(), strings.Join(alertEvents, ", "), nearChoice(on.raw, alertEvents))
