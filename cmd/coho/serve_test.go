@@ -368,6 +368,7 @@ func TestServeFinishesOthersPlans(t *testing.T) {
 // TestServeReloads: on SIGHUP and when a file changes; a config with mistakes is
 // refused and the old one kept.
 func TestServeReloads(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	w := newWorld(t, emulator.Options{})
 	w.sql(threeAccounts)
 	good := "include = [\"more/*.toml\"]\n" + scheduled(never, "rest")
@@ -429,7 +430,8 @@ func TestTwoServe(t *testing.T) {
 // real runs: none overlaps itself, never more than three at once, and each has
 // its turn.
 func TestServeMany(t *testing.T) {
-	const syncs, places, rounds = 12, 3, 4
+	t.Parallel() // most of it is waiting
+	const syncs, places, rounds = 12, 3, 3
 	w := newWorld(t, emulator.Options{})
 	w.sql(`CREATE TABLE accounts AS SELECT 'k' || i AS k, 'n' || i AS name FROM range(1200) t(i)`)
 	text := head + served + fmt.Sprintf("max_runs = %d\n[schedules]\noverlap = \"queue\"\ncatch_up = \"once\"\n", places)
