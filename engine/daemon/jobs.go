@@ -463,6 +463,17 @@ func (d *Daemon) Jobs() []Job {
 	return out
 }
 
+// Recent returns the runs that ended lately, oldest first.
+func (d *Daemon) Recent() []Started {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	out := make([]Started, 0, len(d.order))
+	for _, id := range d.order {
+		out = append(out, d.recent[id].shown())
+	}
+	return out
+}
+
 // find returns a run that has not been forgotten. d.mu is held.
 func (d *Daemon) find(run string) *part {
 	for _, j := range d.jobs {

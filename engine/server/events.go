@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"sync"
 	"time"
@@ -89,7 +90,7 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request, ids []string) er
 	defer release()
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	f := &following{s: s, ctx: ctx, ended: make(chan Ended), runs: map[string]*followed{}}
+	f := &following{s: s, ctx: ctx, ended: make(chan Ended), runs: map[string]*followed{}, gone: map[string]bool{}}
 	defer f.waiting.Wait()
 	defer cancel() // before the wait
 	if f.out, err = openStream(w); err != nil {
@@ -99,17 +100,14 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request, ids []string) er
 		f.add(id)
 	}
 	all := len(ids) == 0
+	for _, one := range s.o.Daemon.Recent() {
+		f.gone[one.RunID] = true
+	}
 	tick := time.NewTicker(sampleEvery)
 	defer tick.Stop()
 	for all || len(f.runs) > 0 {
 		if all {
-			for _, job := range s.o.Daemon.Jobs() {
-				for _, one := range job.Runs {
-					if one.State != daemon.RunEnded {
-						f.add(one.RunID)
-					}
-				}
-			}
+			f.addAll()
 		}
 		if err := f.sample(); err != nil {
 			return err
@@ -117,14 +115,11 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request, ids []string) er
 		select {
 		case e := <-f.ended:
 			delete(f.runs, e.Run)
-			f.gone = append(f.gone, e.Run)
+			f.gone[e.Run] = true
 			if err := f.out.send(eventEnded, e); err != nil {
 				return err
 			}
 		case <-tick.C:
-			// A run that has ended may still be among the daemon's jobs for
-			// a moment; by now it is not.
-			f.forget()
 		case <-ctx.Done():
 			return errGone
 		case <-s.over(all, len(f.runs)):
@@ -148,7 +143,7 @@ type following struct {
 	ctx     context.Context // of the stream
 	out     *stream
 	runs    map[string]*followed
-	gone    []string // ended in this stream, a short while ago
+	gone    map[string]bool // ended lately, and told of or before the stream
 	ended   chan Ended
 	waiting sync.WaitGroup
 }
@@ -164,11 +159,6 @@ func (f *following) add(id string) {
 	if f.runs[id] != nil {
 		return
 	}
-	for _, g := range f.gone {
-		if g == id {
-			return
-		}
-	}
 	one := &followed{}
 	f.runs[id] = one
 	if started, ok := f.s.o.Daemon.Find(id); ok {
@@ -183,10 +173,23 @@ func (f *following) add(id string) {
 	})
 }
 
-// forget lets go of what ended, once there are many.
-func (f *following) forget() {
-	if n := len(f.gone); n > maxFollowed {
-		f.gone = append(f.gone[:0], f.gone[n-maxFollowed/2:]...)
+// addAll follows what was accepted since the last look, and what ended since so
+// soon that no look has seen it.
+func (f *following) addAll() {
+	lately := map[string]bool{}
+	for _, one := range f.s.o.Daemon.Recent() {
+		lately[one.RunID] = true
+		if !f.gone[one.RunID] {
+			f.add(one.RunID)
+		}
+	}
+	maps.DeleteFunc(f.gone, func(id string, _ bool) bool { return !lately[id] })
+	for _, job := range f.s.o.Daemon.Jobs() {
+		for _, one := range job.Runs {
+			if one.State != daemon.RunEnded {
+				f.add(one.RunID)
+			}
+		}
 	}
 }
 
@@ -212,11 +215,43 @@ func (f *following) sample() error {
 	return f.out.beat(time.Now())
 }
 
+// settle waits until a sequence whose last run has ended has ended itself, a moment
+// later: who was told of the run's end may start the sequence again.
+func (s *Server) settle(ctx context.Context, id string) {
+	tick := time.NewTicker(settleEvery)
+	defer tick.Stop()
+	for s.ending(id) {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+const settleEvery = 5 * time.Millisecond
+
+// ending reports whether the run is of a job all of whose runs have ended.
+func (s *Server) ending(id string) bool {
+	for _, job := range s.o.Daemon.Jobs() {
+		mine, open := false, false
+		for _, one := range job.Runs {
+			mine = mine || one.RunID == id
+			open = open || one.State != daemon.RunEnded
+		}
+		if mine {
+			return !open
+		}
+	}
+	return false
+}
+
 // await waits for a run's end. Of one that ended long ago there is the history's
 // record.
 func (s *Server) await(ctx context.Context, id, sync string) Ended {
 	e := Ended{Run: id, Sync: sync}
 	ended, err := s.o.Daemon.Wait(ctx, id)
+	s.settle(ctx, id)
 	if err == nil {
 		err = ended.Err
 	}

@@ -38,6 +38,7 @@ type Daemon interface {
 	Resume(kind daemon.Kind, name string) error
 	Reload(ctx context.Context) error
 	Jobs() []daemon.Job
+	Recent() []daemon.Started
 	Find(run string) (daemon.Started, bool)
 	Progress(run string) (*engine.Progress, bool)
 	Wait(ctx context.Context, run string) (engine.Ended, error)
