@@ -20,8 +20,13 @@ type RunOptions struct {
 	// org, object, match field or primary key.
 	Full bool
 	// Approve goes on with the plan that a guard halted, or, where there is
-	// none, plans anew and passes the guards.
+	// none, plans anew and passes the guards. Where the plan was made by a
+	// config that means something else, nothing is approved: what the new one
+	// would do nobody has seen.
 	Approve bool
+	// ApproveRun, if set, approves the plan of that run and no other: a plan
+	// that was replaced meanwhile is a *UsageError.
+	ApproveRun string
 	// Trigger says who or what started the run, for the history.
 	Trigger string
 	// Sequence and SequenceRun name the sequence that the run is a part of,
@@ -56,6 +61,14 @@ func (e *Engine) Run(ctx context.Context, name string, o RunOptions) (*Run, erro
 	}
 	if err := e.Lock("coho run " + name); err != nil {
 		return nil, err
+	}
+	if o.ApproveRun != "" {
+		if of, err := e.Approval(o.ApproveRun); err != nil {
+			return nil, err
+		} else if of != name {
+			return nil, usagef("run %s is of sync %s, not of %s", o.ApproveRun, of, name)
+		}
+		o.Approve = true
 	}
 	release, err := e.claim(name)
 	if err != nil {
@@ -201,7 +214,9 @@ func (r *running) execute(ctx, work context.Context) (err error) {
 		return errors.Join(err, os.RemoveAll(dir))
 	}
 	if gerr := planner.CheckGuards(r.sync.Guards, &sum, r.sync.Mode); gerr != nil && !r.options.Approve {
-		r.run.Samples = samples(&sum, p.sync.Model.PrimaryKey)
+		if r.run.Samples, err = haltedSamples(store, plan, &sum, p.sync.Model.PrimaryKey); err != nil {
+			return errors.Join(err, os.RemoveAll(dir))
+		}
 		ref.Halted = haltedByGuard
 		if err := store.SetActivePlan(ref); err != nil {
 			return errors.Join(fmt.Errorf("keep the halted plan: %w", err), os.RemoveAll(dir))
@@ -220,8 +235,14 @@ const haltedByGuard = "guard"
 // run ends here: a halted plan was approved and applied.
 func (r *running) unfinished(ctx, work context.Context, store *snapshot.Store) (done bool, err error) {
 	ref, ok, err := store.ActivePlan()
-	if err != nil || !ok {
+	if err != nil {
 		return false, err
+	}
+	if only := r.options.ApproveRun; only != "" && (!ok || ref.Halted != haltedByGuard || ref.RunID != only) {
+		return false, noSuchPlan(only)
+	}
+	if !ok {
+		return false, nil
 	}
 	dir := filepath.Join(r.e.syncDir(r.sync.Name), ref.Dir)
 	halted := ref.Halted == haltedByGuard
@@ -260,7 +281,8 @@ func (r *running) unfinished(ctx, work context.Context, store *snapshot.Store) (
 		}
 	}()
 	if halted && !sameMeaning(saved.Sync, r.sync) {
-		r.run.Warnings = append(r.run.Warnings, fmt.Sprintf("the plan of run %s, which a guard halted, was made by another config; it was dropped and a new plan approved in its place", ref.RunID))
+		r.run.Warnings = append(r.run.Warnings, fmt.Sprintf("the plan of run %s, which a guard halted, was made by another config; it was dropped and planned anew, which nobody has approved yet", ref.RunID))
+		r.options.Approve = false
 		return false, r.drop(store, dir)
 	}
 	// How it is written may have changed since.
