@@ -39,7 +39,10 @@ type Config struct {
 	PrivateKeyPEM models.Secret // jwt_bearer: the RSA key whose certificate the app holds
 	Audience      string        // jwt_bearer: "" for the one that Domain implies
 
-	RefreshToken models.Secret // refresh_token
+	// RefreshToken is of auth refresh_token. Where the app rotates refresh
+	// tokens the client goes on with each new one while it lives, and writes
+	// none down: the configured one then logs in once only.
+	RefreshToken models.Secret
 
 	APIVersion string // "62.0"; "" for that
 

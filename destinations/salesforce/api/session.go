@@ -188,6 +188,10 @@ func (c *Client) requestToken(ctx context.Context) (*session, time.Duration, err
 			Message: "the token's instance_url is not an address that a token may be sent to"}
 	}
 	if t.RefreshToken != "" && c.cfg.Auth == AuthRefreshToken {
+		// An app with refresh token rotation has just made the old one void.
+		// The new one serves this process. It is not written anywhere: state
+		// holds no secrets, and the place that the configured one came from
+		// is not ours to write. The next process is told what to do.
 		c.sessions.mu.Lock()
 		c.sessions.refresh = t.RefreshToken
 		c.sessions.mu.Unlock()
@@ -249,7 +253,7 @@ func (c *Client) explainLogin(e *Error) {
 	case "invalid_grant":
 		switch {
 		case c.cfg.Auth == AuthRefreshToken:
-			hint = "the refresh token has expired or was revoked: authorise again and set refresh_token"
+			hint = "the refresh token has expired or was revoked, or the app rotates refresh tokens, which this auth cannot outlive: authorise again and set refresh_token, with rotation off, or use auth jwt_bearer or client_credentials"
 		case c.cfg.Auth == AuthClientCredentials:
 			hint = "enable the client credentials flow on the app and choose the user it runs as"
 		case strings.Contains(said, "approved"):

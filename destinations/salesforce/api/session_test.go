@@ -367,6 +367,34 @@ func TestRotatedRefreshTokenIsUsed(t *testing.T) {
 	}
 }
 
+// Where the app rotates refresh tokens, the one in the config is void after the
+// first login: the next process says so, and what to do.
+func TestRotatedRefreshTokenIsToldOf(t *testing.T) {
+	org := newOrg(t)
+	valid := "first"
+	var mu sync.Mutex
+	org.onLogin(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		if r.FormValue("refresh_token") != valid {
+			reply(w, 400, `{"error":"invalid_grant","error_description":"expired access/refresh token"}`)
+			return
+		}
+		valid = "second"
+		reply(w, 200, `{"access_token":"00D!x","instance_url":"`+org.URL+`","refresh_token":"second"}`)
+	})
+	for process, want := range []string{"", "rotates refresh tokens"} {
+		c := org.client(t, func(c *Config) { c.Auth, c.RefreshToken = AuthRefreshToken, "first" })
+		_, err := c.session(t.Context(), nil)
+		if want == "" && err == nil {
+			continue
+		}
+		if err == nil || want == "" || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "second") {
+			t.Fatalf("process %d: %v", process, err)
+		}
+	}
+}
+
 func mustDomain(t *testing.T, domain string) *url.URL {
 	t.Helper()
 	u, err := parseDomain(domain)
