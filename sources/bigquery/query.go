@@ -23,8 +23,90 @@ func querySQL(m models.Model) (string, error) {
 	case strings.IndexByte(m.SQL, 0) >= 0:
 		return "", errors.New("the query contains a NUL character")
 	}
-	return m.SQL, nil
+	return oneQuery(m.SQL)
 }
+
+var (
+	errSeveral = errors.New("the query holds several statements: a model must be one query")
+	errOpen    = errors.New("the query ends within a comment or a quoted text")
+)
+
+// oneQuery takes off a semicolon at the end, and refuses what is not a single
+// query. BigQuery's own word on that, which compile asks for, comes after the
+// statement was sent.
+func oneQuery(sql string) (string, error) {
+	end, first := -1, ""
+	for i := 0; i < len(sql); {
+		n, blank, err := token(sql[i:])
+		if err != nil {
+			return "", err
+		}
+		switch {
+		case blank:
+		case sql[i] == ';':
+			if end < 0 {
+				end = i
+			}
+		case end >= 0:
+			return "", errSeveral
+		case first == "" && sql[i] != '(':
+			first = strings.ToUpper(sql[i : i+n])
+		}
+		i += n
+	}
+	switch first {
+	case "SELECT", "WITH", "FROM":
+	case "":
+		return "", errors.New("the query is empty")
+	default:
+		return "", fmt.Errorf("the query begins with %.40q: a model must be one SELECT", first)
+	}
+	if end >= 0 {
+		sql = sql[:end]
+	}
+	return sql, nil
+}
+
+// token returns the length of what s begins with: a quoted text, a comment, a
+// word or one byte. blank says that it means nothing to the server. (BigQuery's
+// documentation, "Lexical structure and syntax".)
+func token(s string) (n int, blank bool, err error) {
+	switch {
+	case strings.HasPrefix(s, "--"), s[0] == '#':
+		if at := strings.IndexByte(s, '\n'); at >= 0 {
+			return at + 1, true, nil
+		}
+		return len(s), true, nil
+	case strings.HasPrefix(s, "/*"):
+		at := strings.Index(s[2:], "*/")
+		if at < 0 {
+			return 0, false, errOpen
+		}
+		return at + 4, true, nil
+	case s[0] == '"' || s[0] == '\'' || s[0] == '`':
+		quote := s[:1]
+		if triple := strings.Repeat(quote, 3); quote != "`" && strings.HasPrefix(s, triple) {
+			quote = triple
+		}
+		// A backslash takes the next byte with it, in raw texts too.
+		for i := len(quote); i < len(s); i++ {
+			switch {
+			case s[i] == '\\':
+				i++
+			case strings.HasPrefix(s[i:], quote):
+				return i + len(quote), false, nil
+			}
+		}
+		return 0, false, errOpen
+	case letter(s[0]):
+		for n = 1; n < len(s) && (letter(s[n]) || s[n] >= '0' && s[n] <= '9'); n++ {
+		}
+		return n, false, nil
+	}
+	return 1, strings.IndexByte(" \t\r\n\f\v", s[0]) >= 0, nil
+}
+
+func letter(c byte) bool { return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '_' }
 
 var errTableName = errors.New("want table, dataset.table or project.dataset.table, in `` where they need it")
 

@@ -68,7 +68,7 @@ func (r *rows) start() error {
 		return err
 	}
 	r.first, r.total = true, r.iterator.TotalRows
-	if r.total < largeRows || !r.source.mayReadStorage() {
+	if r.total < r.source.large || !r.source.mayReadStorage() {
 		return nil
 	}
 	if r.streams, err = r.source.openStreams(r.ctx, r.job); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -13,6 +14,7 @@ import (
 	storage "cloud.google.com/go/bigquery/storage/apiv1"
 	"google.golang.org/api/iterator"
 	"google.golang.org/api/option"
+	htransport "google.golang.org/api/transport/http"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
@@ -49,6 +51,7 @@ type Options struct {
 // Source reads through one project.
 type Source struct {
 	options Options
+	large   uint64 // rows from where on a result is read through the Storage Read API
 	log     *slog.Logger
 
 	life context.Context // ends with Close
@@ -57,6 +60,7 @@ type Source struct {
 	mu     sync.Mutex // guards what follows
 	closed bool
 	client *bigquery.Client            // nil until the first query
+	idle   func()                      // closes what connections of the client are not in use
 	reader *storage.BigQueryReadClient // nil until the first large result
 	noRead bool                        // the Storage Read API may not be used, which has been said
 }
@@ -80,7 +84,7 @@ func Open(o Options) (*Source, error) {
 	}
 	// The source's own life, not a caller's: Close ends it.
 	life, end := context.WithCancelCause(context.Background())
-	return &Source{options: o, log: log, life: life, end: end}, nil
+	return &Source{options: o, large: largeRows, log: log, life: life, end: end}, nil
 }
 
 // bound returns a context that ends with ctx or with the source.
@@ -116,16 +120,24 @@ func (s *Source) jobs() (*bigquery.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	endpoint := []option.ClientOption{}
 	if s.options.Endpoint != "" {
-		options = []option.ClientOption{option.WithEndpoint(s.options.Endpoint), option.WithoutAuthentication()}
+		options = []option.ClientOption{option.WithoutAuthentication()}
+		endpoint = append(endpoint, option.WithEndpoint(s.options.Endpoint))
 	}
-	// The client keeps the context for its token requests.
-	client, err := bigquery.NewClient(s.life, s.options.Project, options...)
+	// A transport of its own, since the client does not close what it opened.
+	base := http.DefaultTransport.(*http.Transport).Clone()
+	// It keeps the context for its token requests.
+	signed, err := htransport.NewTransport(s.life, base, append(options, option.WithScopes(bigquery.Scope))...)
+	if err != nil {
+		return nil, signInError(err)
+	}
+	client, err := bigquery.NewClient(s.life, s.options.Project, append(endpoint, option.WithHTTPClient(&http.Client{Transport: signed}))...)
 	if err != nil {
 		return nil, signInError(err)
 	}
 	client.Location = s.options.Location
-	s.client = client
+	s.client, s.idle = client, base.CloseIdleConnections
 	return client, nil
 }
 
@@ -244,16 +256,16 @@ func (s *Source) compile(ctx context.Context, m models.Model) (*compiled, error)
 	c := &compiled{schema: details.Schema, bytes: details.TotalBytesProcessed}
 	if len(c.schema) == 0 {
 		// BigQuery itself always describes a SELECT; emulators may not.
-		if c.schema, err = s.probe(ctx, client, q.Q); err != nil {
+		if c.schema, err = s.probe(ctx, client, m); err != nil {
 			return nil, describeError(ctx, err)
 		}
 	}
 	return c, nil
 }
 
-// probe learns the columns of a SELECT by running it for no rows.
-func (s *Source) probe(ctx context.Context, client *bigquery.Client, statement string) (bigquery.Schema, error) {
-	q, err := s.query(ctx, client, models.Model{SQL: "SELECT * FROM (\n" + strings.TrimRight(statement, "; \t\r\n") + "\n) LIMIT 0"})
+// probe learns the columns of a query by running it.
+func (s *Source) probe(ctx context.Context, client *bigquery.Client, m models.Model) (bigquery.Schema, error) {
+	q, err := s.query(ctx, client, m)
 	if err != nil {
 		return nil, err
 	}
@@ -261,8 +273,8 @@ func (s *Source) probe(ctx context.Context, client *bigquery.Client, statement s
 	if err != nil {
 		return nil, err
 	}
-	var none []bigquery.Value
-	if err := rows.Next(&none); err != nil && !errors.Is(err, iterator.Done) {
+	var first []bigquery.Value
+	if err := rows.Next(&first); err != nil && !errors.Is(err, iterator.Done) {
 		return nil, err
 	}
 	return rows.Schema, nil
@@ -353,7 +365,7 @@ func (s *Source) Close() error {
 	s.mu.Lock()
 	closed := s.closed
 	s.closed = true
-	client, reader := s.client, s.reader
+	client, idle, reader := s.client, s.idle, s.reader
 	s.mu.Unlock()
 	if closed {
 		return nil
@@ -364,6 +376,7 @@ func (s *Source) Close() error {
 		if err := client.Close(); err != nil {
 			errs = append(errs, fmt.Errorf("close the client: %w", err))
 		}
+		idle()
 	}
 	if reader != nil {
 		if err := reader.Close(); err != nil {

@@ -20,6 +20,10 @@ type Type struct {
 
 	// Err, if set, is part of the error that decoding gives instead.
 	Err string
+
+	// NullIs is what the warehouse makes of NULL where that is another value,
+	// as an empty array.
+	NullIs models.Value
 }
 
 // Equal reports whether two values are the same in kind and content. NaN
