@@ -223,7 +223,7 @@ func lookUps(n, at, bytes int64) int64 {
 // lookUpCalls is what finding records costs that no earlier run wrote: those to
 // update or delete by a match that is not their Id, and, where fields are sent
 // only to new records, those to upsert. Queries for the references of a mapping
-// are left out: how many distinct ones there are is not known.
+// are referenceCalls' part.
 func (t *Target) lookUpCalls(r route, s planner.Summary) int64 {
 	var all, finds int64
 	for k, n := range s.Operations {
