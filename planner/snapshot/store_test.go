@@ -423,3 +423,55 @@ func TestExportAndImport(t *testing.T) {
 		t.Errorf("reset left %+v", st)
 	}
 }
+
+// Guarantee 2: fields that an operation was carried out without are not claimed;
+// what was acknowledged of them before stays, and the row is compared again.
+func TestSettleOmitted(t *testing.T) {
+	s := open(t, vfs.NewMem())
+	defer closeStore(t, s)
+	if err := s.SetActivePlan(ref); err != nil {
+		t.Fatal(err)
+	}
+	settle := func(seq int64, known bool, omitted []int, name, phone string) planner.Record {
+		t.Helper()
+		op := upsert(7)
+		op.Seq, op.Known, op.Counted = seq, known, known
+		op.Assignments = []planner.Assignment{{Field: 0, Cell: models.Cell{Text: name}, Send: planner.Always}, {Field: 1, Cell: models.Cell{Text: phone}, Send: planner.Always}}
+		n, err := s.Begin(snapshot.Batch{API: "rest", Seqs: planner.Seqs{{From: seq, To: seq + 1}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Settle(n, []snapshot.Settlement{{Op: op, Applied: true, ID: "id", Omitted: omitted}}, true); err != nil {
+			t.Fatal(err)
+		}
+		c, err := s.Scan(planner.Hash{}, planner.Hash{})
+		if err != nil || !c.Next() {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		e := c.Entry()
+		if compared := (e.Fingerprint == planner.Hash{}); !e.Acked || compared != (len(omitted) > 0) {
+			t.Errorf("%d: the entry is %+v", seq, e)
+		}
+		rec, err := c.Record()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rec
+	}
+	for i, c := range []struct {
+		known   bool
+		omitted []int
+		name    string
+		want    string
+	}{
+		{false, []int{1}, "a", "[{Name {false a}}]"},
+		{true, nil, "b", "[{Name {false b}} {Phone {false p1}}]"},
+		{true, []int{1}, "c", "[{Name {false c}} {Phone {false p1}}]"},
+		{false, []int{0}, "d", "[{Phone {false p3}}]"}, // another record: nothing is known of it
+	} {
+		if got := fmt.Sprint(settle(int64(i), c.known, c.omitted, c.name, fmt.Sprint("p", i)).Fields); got != c.want {
+			t.Errorf("%d: the record holds %s, want %s", i, got, c.want)
+		}
+	}
+}
