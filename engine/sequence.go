@@ -135,9 +135,9 @@ func (s *steps) run(ctx context.Context, o RunOptions, newProgress func(string) 
 			if newProgress != nil {
 				opts.Progress = newProgress(name)
 			}
-			before := NotBegun // what the record says where a sequence goes on
+			var before SequencePart // what the record says where a sequence goes on
 			s.record.change(at, i, func(p *SequencePart) {
-				before = p.Status
+				before = *p
 				p.Run, p.Status, p.Error = opts.ID, Running, ""
 			})
 			wg.Go(func() {
@@ -166,7 +166,7 @@ func (s *steps) run(ctx context.Context, o RunOptions, newProgress func(string) 
 
 // ended notes how a part ended. A nil run without an error was passed over: on
 // purpose, or because it was over before the sequence went on.
-func (p *SequencePart) ended(run *Run, err error, before Status, canceled bool) {
+func (p *SequencePart) ended(run *Run, err error, before SequencePart, canceled bool) {
 	switch {
 	case run != nil:
 		p.take(run)
@@ -176,8 +176,8 @@ func (p *SequencePart) ended(run *Run, err error, before Status, canceled bool) 
 	case err != nil:
 		p.Run, p.Status = "", Failed
 	default:
-		if p.Status = PassedOver; before != NotBegun && before != Running {
-			p.Status = before
+		if p.Status = PassedOver; before.Run != "" && before.Status != Running {
+			*p = before
 		}
 	}
 	if err != nil {

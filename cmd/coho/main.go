@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -139,7 +140,11 @@ func lines(err error) []string {
 	return []string{oneLine(err.Error())}
 }
 
-// exitCode maps an error to the exit code: the only place that does.
+// severity orders the codes that several syncs may end with, the worst last.
+var severity = []int{exitDone, exitChanges, exitRows, exitHalted, exitLocked, exitUsage, exitFailed}
+
+// exitCode maps an error to the exit code: the only place that does. Of errors
+// that were joined it is the worst one's.
 func exitCode(err error) int {
 	var (
 		usage    *engine.UsageError
@@ -152,6 +157,16 @@ func exitCode(err error) int {
 		budget   *destinations.BudgetError
 		told     *server.Problem
 	)
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		// Of several syncs, the worst.
+		worst := exitDone
+		for _, e := range joined.Unwrap() {
+			if code := exitCode(e); slices.Index(severity, code) > slices.Index(severity, worst) {
+				worst = code
+			}
+		}
+		return worst
+	}
 	switch {
 	case err == nil:
 		return exitDone

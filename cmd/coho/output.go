@@ -53,6 +53,9 @@ func showRun(w io.Writer, r *engine.Run) {
 	showTail(w, r)
 	if r.Status == engine.Halted {
 		showSamples(w, r.Samples, "archive", "clear_fields")
+		if len(r.Samples) > 0 {
+			fmt.Fprintf(w, "  all of it: coho runs plan %s; go on with that very plan: coho run %s --approve\n", r.ID, r.Sync)
+		}
 	}
 	if len(r.Errors) > 0 {
 		fmt.Fprintf(w, "  rows: coho runs errors %s\n", r.ID)
@@ -62,8 +65,11 @@ func showRun(w io.Writer, r *engine.Run) {
 func showRows(w io.Writer, r *engine.Run) {
 	c := r.Rows
 	fmt.Fprintf(w, "  rows        %s read: %s\n", comma(c.Read), counts("none", count{"unchanged", c.Unchanged}, count{"added", c.Added}, count{"changed", c.Changed}, count{"removed", c.Removed}, count{"rejected", c.Rejected}))
-	o := r.Operations
-	fmt.Fprintf(w, "  operations  %s\n", counts("none: nothing to send", count{"insert", o.Insert}, count{"update", o.Update}, count{"upsert", o.Upsert}, count{"archive", o.Archive}, count{"clear_fields", o.ClearFields}))
+	fmt.Fprintf(w, "  operations  %s\n", operationsText(r.Operations))
+}
+
+func operationsText(o engine.OperationCounts) string {
+	return counts("none: nothing to send", count{"insert", o.Insert}, count{"update", o.Update}, count{"upsert", o.Upsert}, count{"archive", o.Archive}, count{"clear_fields", o.ClearFields})
 }
 
 func showTail(w io.Writer, r *engine.Run) {
@@ -133,6 +139,10 @@ func showSamples(w io.Writer, samples []engine.Sample, kinds ...string) {
 		}
 		fmt.Fprintln(w, line)
 		for _, f := range s.Fields {
+			if s.Operation == "archive" {
+				fmt.Fprintf(w, "    %s: %s\n", f.Field, cellText(f.Before, "(empty)"))
+				continue
+			}
 			fmt.Fprintf(w, "    %s: %s -> %s\n", f.Field, cellText(f.Before, "(not written yet)"), cellText(f.After, "(cleared)"))
 		}
 	}

@@ -171,7 +171,7 @@ func TestViewErrors(t *testing.T) {
 			var out bytes.Buffer
 			one := *r
 			one.ID = c.id
-			if err := (&cli{stdout: &out}).showErrors(t.Context(), &conducted{wired: &wired{engine: e}}, &one, c.max); err != nil {
+			if err := (&cli{stdout: &out}).showErrors(t.Context(), &conducted{wired: &wired{engine: e}}, &one, c.max, false); err != nil {
 				t.Fatal(err)
 			}
 			golden(t, c.name, out.String())

@@ -6,7 +6,6 @@ import (
 	"sort"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -15,7 +14,7 @@ import (
 )
 
 func (c *cli) runsCommand() *cobra.Command {
-	var sync string
+	var sync, sequence string
 	var max int
 	cmd := &cobra.Command{
 		Use:   "runs",
@@ -23,43 +22,50 @@ func (c *cli) runsCommand() *cobra.Command {
 		Args:  usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.conduct(cmd.Context(), func(x *conducted) error {
-				runs, err := x.list(cmd.Context(), sync, max)
-				if err != nil {
-					return err
-				}
-				if c.json {
-					for _, r := range runs {
-						c.printJSON(r)
+				var runs []*engine.Run
+				var err error
+				if sequence == "" {
+					if runs, err = x.list(cmd.Context(), sync, max); err != nil {
+						return err
 					}
-					return nil
 				}
-				tw := tabwriter.NewWriter(c.stdout, 0, 4, 2, ' ', 0)
-				fmt.Fprintln(tw, "RUN\tSYNC\tSTATUS\tTOOK\tROWS\tOPERATIONS\tFAILED\tREJECTED\tAPI CALLS")
-				for _, r := range runs {
-					fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.ID, r.Sync, r.Status, took(r), comma(r.Rows.Read), comma(r.Operations.Total()), comma(r.Outcomes.Failed), comma(r.Rows.Rejected), comma(r.API.Calls))
+				var sequences []*engine.SequenceRun
+				if sync == "" {
+					// Read by this process also beside a daemon: the history
+					// needs no lock.
+					if sequences, err = x.engine.History().ListSequences(sequence, max); err != nil {
+						return err
+					}
 				}
-				return tw.Flush()
+				return c.showRuns(runs, sequences, max)
 			})
 		},
 	}
 	cmd.Flags().StringVar(&sync, "sync", "", "runs of this sync only")
+	cmd.Flags().StringVar(&sequence, "sequence", "", "runs of this sequence only, as wholes")
 	cmd.Flags().IntVar(&max, "max", 20, "how many, newest first; 0: all")
-	cmd.AddCommand(c.runsShowCommand(), c.runsErrorsCommand(), c.runsCallsCommand())
+	cmd.AddCommand(c.runsShowCommand(), c.runsErrorsCommand(), c.runsCallsCommand(), c.runsPlanCommand())
 	return cmd
 }
 
 func (c *cli) runsShowCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "show ID",
-		Short: "Show a run (ID: a run's, or a sync's name for its last run)",
+		Short: "Show a run (ID: a run's or a sequence's, or the name of a sync or sequence for its last run)",
 		Args:  usageArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.conduct(cmd.Context(), func(x *conducted) error {
 				r, err := x.get(cmd.Context(), args[0])
 				if err != nil {
+					if s, serr := x.engine.History().Sequence(args[0]); serr == nil {
+						return c.showSequence(s)
+					}
 					return err
 				}
 				c.showRun(r)
+				if !c.json {
+					showLife(c.stdout, r)
+				}
 				if r.Error != "" && !c.json {
 					// While a run goes on, standard error says it.
 					_, err := fmt.Fprintf(c.stdout, "  %s\n", strings.ReplaceAll(r.Error, "\n", "\n  "))
@@ -73,6 +79,7 @@ func (c *cli) runsShowCommand() *cobra.Command {
 
 func (c *cli) runsErrorsCommand() *cobra.Command {
 	var max int
+	var values bool
 	cmd := &cobra.Command{
 		Use:   "errors ID",
 		Short: "Show a run's failed and rejected rows (ID: a run's, or a sync's name for its last run)",
@@ -89,11 +96,12 @@ func (c *cli) runsErrorsCommand() *cobra.Command {
 						return true
 					})
 				}
-				return c.showErrors(cmd.Context(), x, r, max)
+				return c.showErrors(cmd.Context(), x, r, max, values)
 			})
 		},
 	}
 	cmd.Flags().IntVar(&max, "max", 10, "how many rows of each code; 0: all")
+	cmd.Flags().BoolVar(&values, "values", false, "show what the record held and what was to be written; --json always does")
 	return cmd
 }
 
@@ -148,7 +156,7 @@ func (c *cli) showCalls(ctx context.Context, x *conducted, r *engine.Run, bodies
 
 // showErrors prints a run's row errors grouped by code, each group with what
 // to do about it. Rows past max of a code are counted, not held.
-func (c *cli) showErrors(ctx context.Context, x *conducted, r *engine.Run, max int) error {
+func (c *cli) showErrors(ctx context.Context, x *conducted, r *engine.Run, max int, values bool) error {
 	groups := map[string][]*engine.RowError{}
 	counts := map[string]int64{}
 	err := x.errors(ctx, r.ID, func(e *engine.RowError) bool {
@@ -186,6 +194,9 @@ func (c *cli) showErrors(ctx context.Context, x *conducted, r *engine.Run, max i
 				line += " [" + strings.Join(e.Fields, ", ") + "]"
 			}
 			fmt.Fprintln(c.stdout, line)
+			if values {
+				showValues(c.stdout, e)
+			}
 		}
 		if more := counts[code] - int64(len(groups[code])); more > 0 {
 			fmt.Fprintf(c.stdout, "  and %s more; --max 0 or --json shows all\n", comma(more))
