@@ -34,6 +34,10 @@
 //	lock                 held by the one process that may write here
 //	runs/ID.json         one run's record (readable without the lock)
 //	runs/ID.errors.jsonl its failed and rejected rows, a line each
+//	runs/ID.running      empty; stands while the record says running
+//	runs/index           of which sync each run is
+//	sequences/ID.json    the record of one run of a sequence
+//	alerts.json          what alerts have told of each sync
 //	usage/DEST.json      API calls a destination was charged, by the hour
 //	syncs/NAME/store/    the sync's snapshot and journal
 //	syncs/NAME/plan-ID/  the plan of run ID while it is being made or applied
