@@ -60,7 +60,7 @@ func (c *cli) newLive() *live {
 			}
 			l.mu.Lock()
 			for _, r := range l.runs {
-				log.Info("run goes on", logged(r.progress())...)
+				log.Info("run goes on", r.logged(time.Now())...)
 			}
 			l.mu.Unlock()
 		}
@@ -68,10 +68,26 @@ func (c *cli) newLive() *live {
 	return l
 }
 
-// logged is a run's log line. What its org is given at once is in it while the
-// run writes.
-func logged(p server.Progress) []any {
+// logged is a run's log line. The pace of reading is in it while the run reads, and
+// what its org is given at once while it writes. Only the goroutine that logs it
+// calls it.
+func (r *liveRun) logged(now time.Time) []any {
+	p := r.progress()
 	line := []any{"sync", p.Sync, "stage", p.Stage, "rows_read", p.RowsRead, "planned", p.Total, "settled", p.Settled, "failed", p.Failed}
+	if p.Stage != r.stage {
+		r.stage, r.since, r.settled = p.Stage, now, p.Settled
+	}
+	if p.Stage == "reading" {
+		if p.RowsExpected > 0 {
+			line = append(line, "rows_expected", p.RowsExpected)
+		}
+		if rate, left := readingPace(p, now.Sub(r.since).Seconds()); rate > 0 {
+			line = append(line, "rows_per_second", rate)
+			if left > 0 {
+				line = append(line, "left", left.String())
+			}
+		}
+	}
 	if p.Parallelism > 0 {
 		line = append(line, "in_flight", p.InFlight, "parallelism", p.Parallelism, "locks", p.Locks, "retries", p.Retries)
 	}
@@ -137,6 +153,19 @@ func (l *live) close() {
 	}
 }
 
+// readingPace is how many rows a second have been read since reading began, and
+// how long the others will take at that; 0 where that is not known.
+func readingPace(p server.Progress, seconds float64) (rate int64, left time.Duration) {
+	if seconds < 0.5 || p.RowsRead == 0 {
+		return 0, 0
+	}
+	pace := float64(p.RowsRead) / seconds
+	if rest := p.RowsExpected - p.RowsRead; rest > 0 {
+		left = (time.Duration(float64(rest)/pace) * time.Second).Round(time.Second)
+	}
+	return int64(pace), left
+}
+
 // line is the run's live line. Only the goroutine that draws it calls it.
 func (r *liveRun) line(sync string, now time.Time) string {
 	p := r.progress()
@@ -148,8 +177,14 @@ func (r *liveRun) line(sync string, now time.Time) string {
 	switch p.Stage {
 	case "reading":
 		line += fmt.Sprintf("  %s rows", comma(p.RowsRead))
-		if elapsed > 0.5 {
-			line += fmt.Sprintf("  %s rows/s", comma(int64(float64(p.RowsRead)/elapsed)))
+		if p.RowsExpected > p.RowsRead {
+			line = fmt.Sprintf("%s: %s  %s of about %s rows", sync, p.Stage, comma(p.RowsRead), comma(p.RowsExpected))
+		}
+		if rate, left := readingPace(p, elapsed); rate > 0 {
+			line += fmt.Sprintf("  %s rows/s", comma(rate))
+			if left > 0 {
+				line += fmt.Sprintf("  about %s left", left)
+			}
 		}
 	case planner.PhaseComparing.String(), planner.PhaseOrdering.String():
 		line += fmt.Sprintf("  %s rows  %s operations", comma(p.RowsRead), comma(p.Planned))

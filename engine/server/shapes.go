@@ -61,6 +61,7 @@ type StartRequest struct {
 	All      bool     `json:"all,omitempty"`
 	Full     bool     `json:"full,omitempty"`    // send every row again
 	Approve  bool     `json:"approve,omitempty"` // pass the guards
+	By       string   `json:"by,omitempty"`      // who asks, for the history
 }
 
 // StartedRun is a run that was started, or that waits for its turn.
@@ -86,10 +87,13 @@ type Progress struct {
 	Sync     string `json:"sync"`
 	Stage    string `json:"stage"`     // queued, starting, checking, reading, comparing, ordering, resuming, writing, committing
 	RowsRead int64  `json:"rows_read"` // rows of the model
-	Planned  int64  `json:"planned"`   // operations found so far
-	Total    int64  `json:"total"`     // operations of the plan, once it is made
-	Settled  int64  `json:"settled"`   // of those, operations with an outcome
-	Failed   int64  `json:"failed"`    // of those, failed
+	// RowsExpected is how many rows the model has, as its source knows or
+	// estimates; absent where it does not say.
+	RowsExpected int64 `json:"rows_expected,omitempty"`
+	Planned      int64 `json:"planned"` // operations found so far
+	Total        int64 `json:"total"`   // operations of the plan, once it is made
+	Settled      int64 `json:"settled"` // of those, operations with an outcome
+	Failed       int64 `json:"failed"`  // of those, failed
 
 	// While a run writes, where its destination can say: what it is given at
 	// once, for all runs that use it, and how it has fared since the process
@@ -121,7 +125,7 @@ func ProgressOf(run, sync string, p *engine.Progress) Progress {
 	}
 	out := Progress{
 		Run: run, Sync: sync, Stage: stage,
-		RowsRead: p.Plan.RowsRead.Load(), Planned: p.Plan.Planned.Load(),
+		RowsRead: p.Plan.RowsRead.Load(), RowsExpected: p.Rows.Load(), Planned: p.Plan.Planned.Load(),
 		Total: p.Total.Load(), Settled: p.Settled.Load(), Failed: p.Failed.Load(),
 	}
 	if r, ok := p.Reading(); ok {

@@ -26,6 +26,8 @@ type rows struct {
 	cancel  context.CancelFunc
 	watch   *watcher
 
+	estimate int64 // rows that DuckDB expects, -1 unknown
+
 	schema  *schema
 	result  bindings.Result
 	chunk   bindings.DataChunk
@@ -46,6 +48,7 @@ func (r *rows) start(m models.Model) error {
 		return err
 	}
 	defer bindings.DestroyPrepare(&stmt)
+	r.estimate = r.session.estimate(m)
 	if r.schema, err = preparedSchema(stmt); err != nil {
 		return err
 	}
@@ -71,6 +74,9 @@ func (r *rows) start(m models.Model) error {
 
 // Schema implements sources.Rows.
 func (r *rows) Schema() models.Schema { return r.schema }
+
+// Estimate implements sources.Estimator.
+func (r *rows) Estimate() (int64, bool) { return r.estimate, r.estimate >= 0 }
 
 // Row implements sources.Rows.
 func (r *rows) Row() []byte { return r.row }
