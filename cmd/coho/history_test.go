@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -154,4 +155,58 @@ func syncSection(t *testing.T) string {
 		t.Fatal("the config has no sync accounts")
 	}
 	return text[i:]
+}
+
+// TestSequenceKilledInTheMiddle: a process that is killed between two calls of a
+// sequence's second part leaves a record that the next start closes, with the
+// run of each part that was begun; and the org ends equal to the model.
+func TestSequenceKilledInTheMiddle(t *testing.T) {
+	w := newWorld(t, emulator.Options{})
+	second := strings.NewReplacer("[syncs.accounts]", "[syncs.again]", "[syncs.accounts.", "[syncs.again.").Replace(syncSection(t))
+	w.config(accounts("") + "\n" + second + "\n[sequences.nightly]\nsteps = [\"accounts\", \"again\", \"accounts\"]\n")
+	w.sql(threeAccounts)
+	cmd := w.child("run", "--sequence", "nightly")
+	var writes atomic.Int64
+	started := make(chan struct{})
+	w.org.OnCall(func(kind string) {
+		if strings.Contains(kind, "collections") || strings.Contains(kind, "composite") {
+			if writes.Add(1) == 2 { // the second part's
+				<-started
+				if err := cmd.Process.Kill(); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	})
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	close(started)
+	if err := cmd.Wait(); err == nil {
+		t.Fatal("the process was not killed")
+	}
+	w.org.OnCall(nil)
+	show := func() (s engine.SequenceRun) {
+		t.Helper()
+		r := w.coho("runs", "show", "nightly", "--json")
+		if err := json.Unmarshal([]byte(r.stdout), &s); err != nil {
+			t.Fatalf("%v, %+v", err, r)
+		}
+		return s
+	}
+	if s := show(); s.Status != engine.Running {
+		t.Fatalf("before the next start: %+v", s)
+	}
+	w.run(exitDone, "again") // any command that takes the state
+	s := show()
+	if s.Status != engine.Failed || !strings.Contains(s.Error, "the process ended before the sequence did; not begun: accounts") {
+		t.Errorf("%+v", s)
+	}
+	for i, want := range []engine.Status{engine.Succeeded, engine.Failed, engine.NotBegun} {
+		p := s.Steps[i][0]
+		if p.Status != want || (p.Run == "") != (want == engine.NotBegun) {
+			t.Errorf("part %d: %+v", i+1, p)
+		}
+	}
+	w.want(map[string]string{"A1": "Acme|1", "A2": "Bolt|", "A3": "Core|3"})
 }
