@@ -31,10 +31,11 @@ test-deps:
 lint:
 	@scripts/lint $(PKG)
 
-# bench runs the benchmarks; BENCH=Eval picks some.
+# bench runs the benchmarks; BENCH=Eval picks some, COHO_BENCH_ROWS=10000000 is the
+# full size of those that read rows.
 BENCH ?= .
 bench:
-	go test -run '^$$' -bench '$(BENCH)' -benchmem $(or $(PKG),./...)
+	go test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 0 $(or $(PKG),./...)
 
 # fuzz tries each fuzz target on FUZZ inputs.
 FUZZ ?= 20000x

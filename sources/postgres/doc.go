@@ -7,6 +7,15 @@
 // pgconn's reader slices every row into its cells before a caller sees it.
 // Nothing is decoded, copied or allocated per row.
 //
+// A model that is a table, not a query, is read over two connections where that
+// is sure to give the same rows: a plain heap table of a thousand pages or more on
+// PostgreSQL 14 or later that is no hot standby, with no children and no row
+// security. The first connection exports its snapshot, the second begins under it,
+// each reads a half of the pages by ctid, and the plan must say that it does that
+// by a TID range scan. Whatever fails on the way leaves it at one connection.
+// Sequential scans begin at the table's beginning whatever other sessions read, so
+// an unchanged table comes in the order of the last read.
+//
 // Columns travel in PostgreSQL's binary format where the package decodes it,
 // as text otherwise:
 //
