@@ -198,3 +198,41 @@ func everyTenthLast(rows []string) []string {
 	}
 	return append(first, last...)
 }
+
+// TestUnchangedAllocatesNothingARow: a model ten times as long, unchanged, is
+// planned with as many allocations, but for those of a block of rows.
+func TestUnchangedAllocatesNothingARow(t *testing.T) {
+	allocations := func(n int) float64 {
+		var rows []string
+		for i := range n {
+			rows = append(rows, fmt.Sprintf("k%d - x y z", i))
+		}
+		log := filepath.Join(t.TempDir(), "order")
+		b := newBench(t, models.ModeUpsert, func(s *planner.Spec) {
+			s.MatchIsKey, s.MatchColumn, s.MappedColumns = true, s.KeyColumns[0], []int{0, 2, 3, 4}
+			s.OrderLog, s.MemoryLimit, s.Workers = log, 1<<20, 1
+		})
+		b.run(rows...)
+		data := table(rows...)
+		spec := data.Spec(models.ModeUpsert, "key", "match", "a", "b", "c")
+		b.tweak(&spec)
+		spec.OrderLogReadOnly = true
+		dir := t.TempDir()
+		return testing.AllocsPerRun(2, func() {
+			plan, err := planner.Build(t.Context(), spec, data.Rewind(), b.store, dir, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := plan.Summary().Rows; got.Unchanged != int64(n) {
+				t.Fatalf("%+v", got)
+			}
+			if err := plan.Remove(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	few, many := allocations(3000), allocations(30_000)
+	if more := (many - few) / 27_000; more > 0.02 {
+		t.Errorf("%.0f allocations for 3,000 rows, %.0f for 30,000: %.3f a row", few, many, more)
+	}
+}
