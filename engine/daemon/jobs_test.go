@@ -129,12 +129,14 @@ func TestCancel(t *testing.T) {
 		w.took = func(string) time.Duration { return time.Minute }
 		w.serve(func(d *Daemon) {
 			running, waiting := mustStart(t, d, syncsOf("a")).Runs[0].RunID, mustStart(t, d, syncsOf("b")).Runs[0].RunID
+			whole := mustStart(t, d, syncsOf("c")).ID
 			synctest.Wait()
 			if state(d, running) != RunRunning || state(d, waiting) != RunQueued {
 				t.Errorf("%s, %s", state(d, running), state(d, waiting))
 			}
 			past("00:00:10")
-			for _, id := range []string{waiting, running} {
+			// None of those that wait gets the place that is given back.
+			for _, id := range []string{whole, waiting, running} {
 				if err := d.Cancel(id, false); err != nil {
 					t.Error(err)
 				}
@@ -224,15 +226,15 @@ func TestSequenceAndSchedule(t *testing.T) {
 // TestSequenceOverlap: a sequence that is due while it runs.
 func TestSequenceOverlap(t *testing.T) {
 	for overlap, want := range map[string]string{
-		"skip":  "a 00:01:00, b 00:01:45, a 00:03:00, b 00:03:45",
-		"queue": "a 00:01:00, b 00:01:45, a 00:02:30, b 00:03:15, a 00:04:00, b 00:04:45",
+		"skip":  "a 00:01:00, b 00:01:44, a 00:03:00, b 00:03:44",
+		"queue": "a 00:01:00, b 00:01:44, a 00:02:28, b 00:03:12, a 00:03:56, b 00:04:40",
 	} {
 		t.Run(overlap, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
 				w.sync("a", "", models.Timing{})
 				w.sync("b", "", models.Timing{})
-				w.sequence("q", "1-4 0 * * *", models.Timing{Overlap: overlap}, []string{"a"}, []string{"b"})
-				w.took = func(string) time.Duration { return 45 * time.Second }
+				w.sequence("q", "1-3 0 * * *", models.Timing{Overlap: overlap}, []string{"a"}, []string{"b"})
+				w.took = func(string) time.Duration { return 44 * time.Second }
 				w.serve(func(d *Daemon) {
 					past("00:02:10")
 					st := d.Sequences()
