@@ -82,8 +82,9 @@ func (e *RowErrorsError) Error() string {
 	return fmt.Sprintf("%d of %d rows failed, more than the sequence's max_row_errors of %s", e.Errors, e.Rows, limit)
 }
 
-// tooManyRowErrors compares a run that completed with a limit.
-func tooManyRowErrors(limit models.Limit, run *Run) error {
+// TooManyRowErrors compares a run that completed with its sequence's limit, and
+// returns a *RowErrorsError where it is past it.
+func TooManyRowErrors(limit models.Limit, run *Run) error {
 	if run == nil {
 		return nil
 	}
@@ -144,7 +145,7 @@ func (s *steps) run(ctx context.Context, o RunOptions, newProgress func(string) 
 				run, err := do(ctx, name, opts)
 				ended := Ended{Sync: name, Run: run, Err: err}
 				if err == nil {
-					err = tooManyRowErrors(s.maxRowErrors, run)
+					err = TooManyRowErrors(s.maxRowErrors, run)
 				}
 				s.record.change(at, i, func(p *SequencePart) { p.ended(run, err, before, ctx.Err() != nil) })
 				mu.Lock()

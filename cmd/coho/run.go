@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -91,8 +92,8 @@ func (c *cli) run(ctx context.Context, x *conducted, names []string, sequence st
 	var err error
 	switch {
 	case x.daemon != nil:
-		ask := server.StartRequest{Syncs: names, Sequence: sequence, All: all, Full: full, Approve: approve}
-		err = runByDaemon(ctx, x.daemon, ask, live, x.log, c.abort, each)
+		ask := server.StartRequest{Syncs: names, Sequence: sequence, All: all, Full: full, Approve: approve, By: strings.TrimPrefix(o.Trigger, "cli ")}
+		err = runByDaemon(ctx, x, ask, live, c.abort, each)
 	case sequence != "":
 		err = x.engine.RunSequence(ctx, sequence, o, live.begin, each)
 	case all:

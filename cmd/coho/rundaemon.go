@@ -11,6 +11,7 @@ import (
 	"coho/destinations"
 	"coho/engine"
 	"coho/engine/server"
+	"coho/models"
 )
 
 // cancelTimeout is how long the daemon may take to accept that a run is to stop.
@@ -19,7 +20,12 @@ const cancelTimeout = 10 * time.Second
 // runByDaemon has the daemon run what is asked for, shows how far it is, and calls
 // each with every run as it ends. When ctx ends, the runs are stopped gently; when
 // abort is closed, what is in flight is given up too. It returns once all ended.
-func runByDaemon(ctx context.Context, d *server.Client, ask server.StartRequest, l *live, log *slog.Logger, abort <-chan struct{}, each func(engine.Ended)) error {
+func runByDaemon(ctx context.Context, x *conducted, ask server.StartRequest, l *live, abort <-chan struct{}, each func(engine.Ended)) error {
+	d, log := x.daemon, x.log
+	var maxRowErrors models.Limit
+	if seq, err := x.engine.Sequence(ask.Sequence); err == nil {
+		maxRowErrors = seq.MaxRowErrors
+	}
 	runs, err := d.Start(ctx, ask)
 	if err != nil {
 		return err
@@ -54,6 +60,9 @@ func runByDaemon(ctx context.Context, d *server.Client, ask server.StartRequest,
 		end := engine.Ended{Sync: e.Sync, Run: e.Record}
 		switch {
 		case e.Problem == nil:
+			if err := engine.TooManyRowErrors(maxRowErrors, e.Record); err != nil {
+				errs = append(errs, fmt.Errorf("sync %s: %w", e.Sync, err))
+			}
 		case e.Problem.Code == server.CodeNotBegun:
 			// Said once, as of steps that are not begun; where a step failed
 			// that is said, and why the others were not begun is known.

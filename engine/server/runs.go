@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"coho/engine"
 	"coho/engine/daemon"
@@ -22,6 +23,9 @@ const (
 	someRuns  = 20
 	someLines = 100
 )
+
+// mostBy is how long the name of who asks may be.
+const mostBy = 100
 
 // number reads a query parameter between least and most, or its default.
 func number(q url.Values, name string, least, most, usual int) (int, error) {
@@ -81,9 +85,15 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request) error {
 	if chosen != 1 {
 		return problem(http.StatusBadRequest, CodeBadRequest, "give one of syncs, sequence and all")
 	}
+	if len(ask.By) > mostBy || strings.ContainsFunc(ask.By, unicode.IsControl) {
+		return problem(http.StatusBadRequest, CodeBadRequest, fmt.Sprintf("by is a text of at most %d bytes, in one line", mostBy))
+	}
 	trigger := "api"
 	if r.Context().Value(local{}) != nil {
 		trigger = "cli"
+	}
+	if ask.By != "" {
+		trigger += " " + ask.By
 	}
 	job, err := s.o.Daemon.Start(daemon.Request{Syncs: ask.Syncs, Sequence: ask.Sequence, All: ask.All, Full: ask.Full, Approve: ask.Approve, Trigger: trigger})
 	if err != nil {
