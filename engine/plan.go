@@ -136,7 +136,7 @@ const orderFile = "order"
 
 // buildFor is build, also for a plan that is only looked at: that leaves the order
 // log as it is.
-func (e *Engine) buildFor(ctx context.Context, snap planner.Snapshot, p *prepared, dir string, full, apply bool, progress *Progress) (_ *planner.Plan, err error) {
+func (e *Engine) buildFor(ctx context.Context, snap planner.Snapshot, p *prepared, dir string, full, apply bool, progress *Progress) (*planner.Plan, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make room for the plan: %w", err)
 	}
@@ -145,6 +145,24 @@ func (e *Engine) buildFor(ctx context.Context, snap planner.Snapshot, p *prepare
 		return nil, err
 	}
 	progress.enter("reading")
+	log := filepath.Join(e.syncDir(p.sync.Name), orderFile)
+	early := false
+	if st, err := os.Stat(log); err == nil {
+		early = st.Size() >= earlyOrder
+	}
+	plan, err := e.readInto(ctx, src, snap, p, dir, full, apply, early, progress)
+	if errors.Is(err, planner.ErrReadAgain) {
+		plan, err = e.readInto(ctx, src, snap, p, dir, full, apply, false, progress)
+	}
+	return plan, err
+}
+
+// earlyOrder is the size of an order log that takes so long to check that reading
+// does not wait for it.
+const earlyOrder = 16 << 20
+
+// readInto reads the model once and makes a plan of it.
+func (e *Engine) readInto(ctx context.Context, src sources.Source, snap planner.Snapshot, p *prepared, dir string, full, apply, early bool, progress *Progress) (_ *planner.Plan, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	rows, err := read(ctx, src, p.sync.Model)
@@ -167,7 +185,7 @@ func (e *Engine) buildFor(ctx context.Context, snap planner.Snapshot, p *prepare
 	}
 	progress.expect(rows)
 	spec := e.spec(p, rows[0].Schema(), full)
-	spec.OrderLog, spec.OrderLogReadOnly = filepath.Join(e.syncDir(p.sync.Name), orderFile), !apply
+	spec.OrderLog, spec.OrderLogReadOnly, spec.OrderEarly = filepath.Join(e.syncDir(p.sync.Name), orderFile), !apply, early
 	plan, err := planner.BuildParts(ctx, spec, parts, snap, dir, &progress.Plan)
 	if err != nil {
 		return nil, fmt.Errorf("plan sync %s: %w", p.sync.Name, err)

@@ -69,6 +69,11 @@ func (r *reader) all(ctx context.Context) error {
 			if r.failed.Load() {
 				return nil
 			}
+			if r.order != nil {
+				if err := r.order.checkEarly(); err != nil {
+					return err
+				}
+			}
 			if r.read > 0 {
 				b.progress.RowsRead.Add(checkEvery)
 			}

@@ -111,7 +111,7 @@ func newOrder(ctx context.Context, b *builder, parts int, limit int64) (*order, 
 	}()
 	// Comparing half a million rows takes less than a tenth of a second, and
 	// then no row need be kept only because the verdict is still to come.
-	if size < orderSoon {
+	if size < orderSoon && !s.OrderEarly {
 		<-o.done
 	}
 	return o, nil
@@ -249,6 +249,11 @@ func (o *order) finish() error {
 		}
 	}
 	<-o.done
+	for _, p := range o.parts {
+		if err := p.checkEarly(); err != nil {
+			return err
+		}
+	}
 	// A model of less than a block has no log: it needs none.
 	for _, p := range o.parts {
 		o.b.meta.Summary.Rows.Unchanged += p.matched

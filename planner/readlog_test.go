@@ -1,6 +1,7 @@
 package planner_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -36,13 +37,13 @@ func TestOrderLogChangesNothing(t *testing.T) {
 	for seed := range uint64(27) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		log := filepath.Join(t.TempDir(), "order")
-		with, readOnly, memory := true, false, []int64{1000, 10_000, 100_000}[seed%3]
+		with, readOnly, early, memory := true, false, false, []int64{1000, 10_000, 100_000}[seed%3]
 		b := newBench(t, models.ModeUpsert, func(s *planner.Spec) {
 			s.MatchIsKey, s.MatchColumn, s.MappedColumns = true, s.KeyColumns[0], []int{0, 2, 3, 4}
 			s.OnRemoved = []models.OnRemoved{models.RemovedNothing, models.RemovedDelete, models.RemovedClearFields}[seed/3%3]
 			s.MemoryLimit, s.Partitions = memory, []int{4, 1, 16}[seed/9%3]
 			if s.OrderLog = ""; with {
-				s.OrderLog, s.OrderLogReadOnly = log, readOnly
+				s.OrderLog, s.OrderLogReadOnly, s.OrderEarly = log, readOnly, early
 			}
 		})
 		row := func(key int) string {
@@ -85,7 +86,11 @@ func TestOrderLogChangesNothing(t *testing.T) {
 			if after, err := os.ReadFile(log); err == nil && string(after) != string(before) {
 				t.Fatal("a plan that only looks wrote the order log")
 			}
-			readOnly = false
+			early = true
+			if got := b.planned(rows); !slices.Equal(got, want) {
+				t.Fatalf("seed %d: with rows passed over early\n%q\nwithout the order log\n%q", seed, got, want)
+			}
+			readOnly, early = false, false
 			b.run(rows...)
 			passed++
 			at := rng.IntN(len(rows))
@@ -234,5 +239,78 @@ func TestUnchangedAllocatesNothingARow(t *testing.T) {
 	few, many := allocations(3000), allocations(30_000)
 	if more := (many - few) / 27_000; more > 0.02 {
 		t.Errorf("%.0f allocations for 3,000 rows, %.0f for 30,000: %.3f a row", few, many, more)
+	}
+}
+
+// lateRows tell when they have all been read, lateSnapshot is only scanned as a whole
+// after that.
+type lateRows struct {
+	planner.Rows
+	read chan struct{}
+}
+
+func (r lateRows) Next() bool {
+	if r.Rows.Next() {
+		return true
+	}
+	close(r.read)
+	return false
+}
+
+type lateSnapshot struct {
+	planner.Snapshot
+	read chan struct{}
+}
+
+func (s lateSnapshot) Scan(first, limit planner.Hash) (planner.Cursor, error) {
+	if first == limit {
+		<-s.read
+	}
+	return s.Snapshot.Scan(first, limit)
+}
+
+// TestOrderEarly: rows that were passed over before the log was compared with the
+// snapshot are asked for again where the two differ, and only there.
+func TestOrderEarly(t *testing.T) {
+	var rows []string
+	for i := range 200 {
+		rows = append(rows, fmt.Sprintf("k%d - x y z", i))
+	}
+	for _, c := range []struct {
+		name   string
+		refuse map[string]string
+		want   error
+	}{
+		{"they agree", nil, nil},
+		{"a row was refused", map[string]string{"k77": "NO"}, planner.ErrReadAgain},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			log := filepath.Join(t.TempDir(), "order")
+			b := newBench(t, models.ModeUpsert, func(s *planner.Spec) {
+				s.MatchIsKey, s.MatchColumn, s.MappedColumns = true, s.KeyColumns[0], []int{0, 2, 3, 4}
+				s.OrderLog, s.MemoryLimit = log, 10_000
+			})
+			b.refuse = c.refuse
+			b.run(rows...)
+			data := table(rows...)
+			spec := data.Spec(models.ModeUpsert, "key", "match", "a", "b", "c")
+			b.tweak(&spec)
+			spec.OrderEarly = true
+			read := make(chan struct{})
+			var p planner.Progress
+			plan, err := planner.Build(t.Context(), spec, lateRows{data, read}, lateSnapshot{b.store, read}, t.TempDir(), &p)
+			if !errors.Is(err, c.want) {
+				t.Fatalf("got %v, want %v", err, c.want)
+			}
+			if err != nil {
+				return
+			}
+			if got := plan.Summary().Rows; got.Unchanged != 200 || p.PassedOver.Load() != 200 {
+				t.Errorf("%+v, %d passed over", got, p.PassedOver.Load())
+			}
+			if err := plan.Remove(); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }

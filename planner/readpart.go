@@ -28,6 +28,10 @@ type orderPart struct {
 	misses  int64
 	matched int64
 
+	// early are the buckets of rows that were passed over before the verdict, nil
+	// where there are none or the verdict has been compared with them.
+	early *[orderBuckets]bool
+
 	lost  int64 // misses in a row
 	found lead
 	skim  []byte // a block that is looked through for a lead
@@ -70,12 +74,49 @@ func (p *orderPart) row(key, print xxh3.Uint128) (same bool, err error) {
 		}
 	}
 	w := p.window
-	if p.o.verdict.Load().trusts(key.Hi) && binary.BigEndian.Uint64(w[16:]) == print.Hi && binary.BigEndian.Uint64(w[24:]) == print.Lo {
+	if binary.BigEndian.Uint64(w[16:]) == print.Hi && binary.BigEndian.Uint64(w[24:]) == print.Lo && p.trusts(key.Hi) {
 		p.window = w[orderRow:]
 		p.matched++
 		return true, nil
 	}
 	return false, p.skip(1)
+}
+
+// trusts says whether a row that is as the log has it need not be kept.
+func (p *orderPart) trusts(hi uint64) bool {
+	if v := p.o.verdict.Load(); v != nil || !p.o.b.spec.OrderEarly || p.o.decided() {
+		return v.trusts(hi)
+	}
+	if p.early == nil {
+		p.early = new([orderBuckets]bool)
+	}
+	p.early[hi>>(64-orderBits)] = true
+	return true
+}
+
+// decided says whether there is a verdict, or will be none.
+func (o *order) decided() bool {
+	select {
+	case <-o.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// checkEarly compares the verdict, once it is there, with what was done without it.
+func (p *orderPart) checkEarly() error {
+	if p.early == nil || !p.o.decided() {
+		return nil
+	}
+	v := p.o.verdict.Load()
+	for bucket, passed := range p.early {
+		if passed && (v == nil || !v.trusted[bucket]) {
+			return ErrReadAgain
+		}
+	}
+	p.early = nil
+	return nil
 }
 
 // wants says whose blocks are this part's: all of the log is some part's, also where

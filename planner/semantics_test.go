@@ -79,16 +79,19 @@ func (b *bench) build(lines ...string) []string {
 		b.tweak(&spec)
 	}
 	b.runs++
-	parts := []planner.Rows{}
-	from := 0
-	for _, cut := range b.cuts {
-		cut = min(cut, len(lines))
-		parts, from = append(parts, table(lines[from:cut]...)), cut
+	read := func() (*planner.Plan, error) {
+		parts, from := []planner.Rows{}, 0
+		for _, cut := range append(b.cuts, len(lines)) {
+			cut = min(cut, len(lines))
+			parts, from = append(parts, table(lines[from:cut]...)), cut
+		}
+		return planner.BuildParts(context.Background(), spec, parts, b.store, filepath.Join(b.t.TempDir(), "plan"), &b.progress)
 	}
-	if from > 0 || len(b.cuts) > 0 {
-		rows = table(lines[from:]...)
+	plan, err := read()
+	if spec.OrderEarly && errors.Is(err, planner.ErrReadAgain) {
+		spec.OrderEarly = false
+		plan, err = read()
 	}
-	plan, err := planner.BuildParts(context.Background(), spec, append(parts, rows), b.store, filepath.Join(b.t.TempDir(), "plan"), &b.progress)
 	if err != nil {
 		b.t.Fatal(err)
 	}

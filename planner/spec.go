@@ -109,9 +109,18 @@ type Spec struct {
 	OrderLog         string
 	OrderLogReadOnly bool
 
+	// OrderEarly passes rows over before it is known that the log says what the
+	// snapshot says, which takes a large one a second. Where it then does not,
+	// Build ends with ErrReadAgain: the rows must be read once more, without
+	// OrderEarly.
+	OrderEarly bool
+
 	// Workers is how many partitions are joined side by side; 0 is 2.
 	Workers int
 }
+
+// ErrReadAgain is what Build ends with where Spec.OrderEarly asked for too much.
+var ErrReadAgain = errors.New("rows were passed over that are needed; read them again")
 
 // matchField is the index by which Convert knows the match field.
 const matchField = -1
