@@ -119,7 +119,7 @@ func TestStaleReference(t *testing.T) {
 			}
 			snap.ids["1"] = []string{spoil(w, snap.ids["1"][0])}
 			snap.ids["2"] = []string{spoil(w, snap.ids["2"][0])}
-			now := snap.ids["3"][0]
+			var now string
 			if name == "deleted" {
 				now = w.insert(map[string]any{"Warehouse_Key__c": "again", "Name": "again", "AccountNumber": "1"})
 			} else {
