@@ -296,6 +296,7 @@ func (e *Engine) prepare(ctx context.Context, s *models.Sync) (*prepared, error)
 	if err != nil {
 		return nil, err
 	}
+	ctx = serving(ctx, s.Name)
 	schema, err := src.Describe(ctx, s.Model)
 	if err != nil {
 		return nil, fmt.Errorf("model %s: %w", s.Model.Name, err)

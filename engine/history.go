@@ -180,6 +180,10 @@ type APICounts struct {
 type EstimateCounts struct {
 	APICalls int64 `json:"api_calls"`
 	BulkJobs int64 `json:"bulk_jobs"`
+
+	// BytesBilled is what reading the model bills, where the source bills by
+	// what a query reads.
+	BytesBilled int64 `json:"bytes_billed,omitempty"`
 }
 
 // ErrorCount groups a run's failed and rejected rows by code.

@@ -98,6 +98,9 @@ func (e *Engine) Plan(ctx context.Context, name string, o PlanOptions) (run *Run
 	est := p.target.Estimate(sum)
 	// A run checks the sync as this plan did, which costs calls too.
 	run.Estimate = &EstimateCounts{APICalls: est.APICalls + p.target.Usage().Calls, BulkJobs: est.BulkJobs}
+	if run.Estimate.BytesBilled, err = e.bytesBilled(ctx, s); err != nil {
+		return nil, err
+	}
 	run.Choice = est.Choice
 	run.Samples = samples(&sum, s.Model.PrimaryKey)
 	if gerr := planner.CheckGuards(s.Guards, &sum, s.Mode); gerr != nil {
@@ -137,6 +140,7 @@ const orderFile = "order"
 // buildFor is build, also for a plan that is only looked at: that leaves the order
 // log as it is.
 func (e *Engine) buildFor(ctx context.Context, snap planner.Snapshot, p *prepared, dir string, full, apply bool, progress *Progress) (*planner.Plan, error) {
+	ctx = serving(ctx, p.sync.Name)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make room for the plan: %w", err)
 	}
@@ -191,6 +195,38 @@ func (e *Engine) readInto(ctx context.Context, src sources.Source, snap planner.
 		return nil, fmt.Errorf("plan sync %s: %w", p.sync.Name, err)
 	}
 	return plan, nil
+}
+
+// serving names the sync in queries of ctx, which may name a run already.
+func serving(ctx context.Context, sync string) context.Context {
+	p := sources.PurposeOf(ctx)
+	p.Sync = sync
+	return sources.WithPurpose(ctx, p)
+}
+
+// biller is a source that bills by what a query reads.
+type biller interface {
+	// BytesBilled returns how many bytes a read of the model would bill, as
+	// far as is known before.
+	BytesBilled(ctx context.Context, m models.Model) (int64, error)
+}
+
+// bytesBilled asks what a read of the sync's model would bill; 0 where the
+// source does not bill by that.
+func (e *Engine) bytesBilled(ctx context.Context, s *models.Sync) (int64, error) {
+	src, err := e.source(s.Model.Source)
+	if err != nil {
+		return 0, err
+	}
+	b, ok := src.(biller)
+	if !ok {
+		return 0, nil
+	}
+	n, err := b.BytesBilled(serving(ctx, s.Name), s.Model)
+	if err != nil {
+		return 0, fmt.Errorf("ask what model %s would bill: %w", s.Model.Name, err)
+	}
+	return n, nil
 }
 
 // read opens a model's rows, in parts where the source can.

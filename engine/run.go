@@ -12,6 +12,7 @@ import (
 	"coho/models"
 	"coho/planner"
 	"coho/planner/snapshot"
+	"coho/sources"
 )
 
 // RunOptions says how a sync is run.
@@ -97,6 +98,7 @@ func (e *Engine) Run(ctx context.Context, name string, o RunOptions) (*Run, erro
 	// only Abort ends them.
 	calls := &callLog{path: e.history.callsPath(id), most: callBytes}
 	ctx = context.WithValue(ctx, callLogKey{}, calls)
+	ctx = sources.WithPurpose(ctx, sources.Purpose{Sync: name, Run: id})
 	work, abort := context.WithCancelCause(context.WithoutCancel(ctx))
 	watched := make(chan struct{})
 	go func() {

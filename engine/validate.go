@@ -12,6 +12,9 @@ type Checked struct {
 	Sync     string   `json:"sync"`
 	Problems []string `json:"problems"`
 	Warnings []string `json:"warnings"`
+	// BytesBilled is what a read of the model would bill, where the source
+	// bills by what a query reads.
+	BytesBilled int64 `json:"bytes_billed,omitempty"`
 	// Err is set where the check could not be made, because the warehouse or
 	// the org did not answer.
 	Err error `json:"-"`
@@ -45,6 +48,10 @@ func (e *Engine) Validate(ctx context.Context, names []string) ([]Checked, error
 		default:
 			out[i].Warnings = append(out[i].Warnings, e.neverWarnings(s, lookupsOf(p.target))...)
 			out[i].Warnings = append(out[i].Warnings, p.target.Warnings()...)
+			if out[i].BytesBilled, err = e.bytesBilled(ctx, s); err != nil {
+				out[i].Err = err
+				out[i].Problems = append(out[i].Problems, err.Error())
+			}
 		}
 	}
 	return out, nil

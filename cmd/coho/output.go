@@ -111,6 +111,9 @@ func showPlan(w io.Writer, r *engine.Run) {
 		}
 		fmt.Fprintf(w, "  api         %s\n", line)
 	}
+	if r.Estimate != nil && r.Estimate.BytesBilled > 0 {
+		fmt.Fprintf(w, "  warehouse   the query bills %s\n", bytesText(r.Estimate.BytesBilled))
+	}
 	if r.Operations.Total() > 0 {
 		for _, l := range r.Lookups {
 			fmt.Fprintf(w, "  lookup      %s\n", l)
@@ -159,6 +162,9 @@ func showChecked(w io.Writer, ch engine.Checked) {
 	}
 	for _, x := range ch.Warnings {
 		fmt.Fprintf(w, "  warning: %s\n", x)
+	}
+	if ch.BytesBilled > 0 {
+		fmt.Fprintf(w, "  the query bills %s\n", bytesText(ch.BytesBilled))
 	}
 }
 

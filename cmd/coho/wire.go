@@ -17,8 +17,10 @@ import (
 	"coho/engine/alerts"
 	"coho/engine/config"
 	"coho/sources"
+	"coho/sources/bigquery"
 	"coho/sources/duckdb"
 	"coho/sources/postgres"
+	"coho/sources/snowflake"
 )
 
 // wired is a config made into an engine: the one place that names concrete
@@ -108,10 +110,32 @@ func (w *wired) openSource(name string) (sources.Source, error) {
 	switch {
 	case s.Postgres != nil:
 		return postgres.Open(postgres.Options{DSN: s.Postgres.DSN, StatementTimeout: s.Postgres.StatementTimeout, ApplicationName: "coho", Logger: w.log})
+	case s.Snowflake != nil:
+		return w.openSnowflake(s.Snowflake)
+	case s.BigQuery != nil:
+		c := s.BigQuery
+		return bigquery.Open(bigquery.Options{
+			Project: c.Project, Dataset: c.Dataset, Location: c.Location, Credentials: c.Credentials, MaxBytesBilled: c.MaxBytesBilled,
+			Timeout: c.Timeout, Endpoint: c.Endpoint, StorageEndpoint: c.StorageEndpoint, Logger: w.log,
+		})
 	case s.DuckDB != nil:
 		return duckdb.Open(duckdb.Options{Path: s.DuckDB.Path, Dir: s.DuckDB.Dir, Logger: w.log})
 	}
 	return nil, fmt.Errorf("source type %q is not known", s.Type)
+}
+
+func (w *wired) openSnowflake(c *config.Snowflake) (sources.Source, error) {
+	o := snowflake.Options{
+		Account: c.Account, Host: c.Host, User: c.User, Role: c.Role, Warehouse: c.Warehouse, Database: c.Database, Schema: c.Schema,
+		Password: c.Password, OAuthToken: c.OAuthToken, AccessToken: c.AccessToken, StatementTimeout: c.StatementTimeout, Logger: w.log,
+	}
+	if c.PrivateKey != "" {
+		var err error
+		if o.PrivateKey, err = snowflake.ParsePrivateKey(c.PrivateKey, c.Passphrase); err != nil {
+			return nil, fmt.Errorf("private_key_file: %w", err)
+		}
+	}
+	return snowflake.Open(o)
 }
 
 func (w *wired) openDestination(name string) (destinations.Destination, error) {

@@ -46,11 +46,13 @@ func (c *Config) SyncNames() []string { return append([]string(nil), c.syncOrder
 // Source is a named warehouse connection. The one of its parts that Type
 // names is set.
 type Source struct {
-	Name     string
-	Type     string // postgres, duckdb
-	Postgres *Postgres
-	DuckDB   *DuckDB
-	Pos      string // file:line:column, for messages
+	Name      string
+	Type      string // postgres, snowflake, bigquery, duckdb
+	Postgres  *Postgres
+	Snowflake *Snowflake
+	BigQuery  *BigQuery
+	DuckDB    *DuckDB
+	Pos       string // file:line:column, for messages
 }
 
 // Postgres says how to reach a PostgreSQL server.

@@ -156,6 +156,7 @@ func TestExample(t *testing.T) {
 	env := []string{
 		"WAREHOUSE_DSN", "postgres://u:p@h/db", "SF_CLIENT_ID", "id", "SF_CLIENT_SECRET", "s", "SF_REFRESH_TOKEN", "r",
 		"COHO_TOKEN", "t", "ALERT_URL", "https://example.com/hook",
+		"SNOWFLAKE_PASSPHRASE", "p", "SNOWFLAKE_PASSWORD", "p", "SNOWFLAKE_TOKEN", "p", "SNOWFLAKE_PAT", "p",
 	}
 	c := mustLoad(t, string(example), env...)
 	if got := c.SyncNames(); !slices.Equal(got, []string{"accounts", "contacts", "opportunities"}) {
@@ -165,9 +166,9 @@ func TestExample(t *testing.T) {
 		t.Errorf("the example says that its [write] holds the defaults:\n got %+v\nwant %+v", got, want)
 	}
 
-	// All keys at once: sql beside sql_file is then the one mistake.
+	// All keys at once: the keys that exclude each other are then the mistakes.
 	everything := commentedKey.ReplaceAllString(string(example), "$1")
-	dir := write(t, "coho.toml", everything, "salesforce.pem", keyPEM(t), "opportunities.sql", "SELECT 1", "target/manifest.json", productsManifest)
+	dir := write(t, "coho.toml", everything, "salesforce.pem", keyPEM(t), "opportunities.sql", "SELECT 1", "target/manifest.json", productsManifest, "snowflake.p8", keyPEM(t), "bigquery.json", "{}")
 	l := &loader{env: environment(env...), seen: map[string]bool{}}
 	l.load(filepath.Join(dir, "coho.toml"))
 	d := &decoder{loader: l, config: &Config{
@@ -175,7 +176,9 @@ func TestExample(t *testing.T) {
 		Syncs: map[string]*models.Sync{}, Sequences: map[string]models.Sequence{}, Alerts: map[string]Alert{},
 	}}
 	d.decode(l.merged())
-	if len(l.problems) != 1 || !strings.Contains(l.problems[0].Message, "sql, sql_file, table and dbt_model exclude each other") {
+	l.problems = l.problems.sorted()
+	if len(l.problems) != 2 || !strings.Contains(l.problems[0].Message, "access_token exclude each other") ||
+		!strings.Contains(l.problems[1].Message, "sql, sql_file, table and dbt_model exclude each other") {
 		t.Errorf("the example with its commented keys:\n%v", l.problems)
 	}
 	if len(d.keys) < 60 {

@@ -25,7 +25,7 @@ func (d *decoder) source(name string, t *table) {
 	s := Source{Name: name, Pos: t.n.pos.String()}
 	v := t.of("type", stringKind)
 	if !t.has("type") {
-		t.fail(t.n.pos, "type is missing: postgres or duckdb")
+		t.fail(t.n.pos, "type is missing: postgres, snowflake, bigquery or duckdb")
 	}
 	if v == nil {
 		return
@@ -42,12 +42,13 @@ func (d *decoder) source(name string, t *table) {
 		if s.DuckDB.Dir == "" {
 			s.DuckDB.Dir = filepath.Dir(t.n.pos.file)
 		}
-	case "snowflake", "bigquery":
-		t.fail(v.pos, "this version of coho does not include %s sources; it has postgres and duckdb", s.Type)
-		return
+	case "snowflake":
+		s.Snowflake = t.snowflake()
+	case "bigquery":
+		s.BigQuery = t.bigQuery()
 	default:
-		kinds := []string{"postgres", "duckdb"}
-		t.fail(v.pos, "type: %s is none of postgres, duckdb%s", v.shown(), nearChoice(v.raw, kinds))
+		kinds := []string{"postgres", "snowflake", "bigquery", "duckdb"}
+		t.fail(v.pos, "type: %s is none of %s%s", v.shown(), strings.Join(kinds, ", "), nearChoice(v.raw, kinds))
 		return
 	}
 	t.done()
