@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -188,14 +189,17 @@ func (l *loader) runEnded(r *engine.Run) {
 	}
 }
 
+// rememberRuns is among how many of a sync's last runs its last success is looked for.
+const rememberRuns = 100
+
 // remember has the metrics begin with how each sync's last runs ended.
 func (l *loader) remember() error {
 	for _, name := range l.first.SyncNames() {
-		last, err := l.daemon.Engine().History().List(name, 1)
+		runs, err := l.daemon.Engine().History().List(name, rememberRuns)
 		if err != nil {
 			return err
 		}
-		for _, r := range last {
+		for _, r := range slices.Backward(runs) { // the newest last
 			l.metrics.Remember(r)
 		}
 	}
