@@ -22,6 +22,12 @@
 //   - lists and arrays: List
 //   - STRUCT, MAP, UNION: JSON
 //
+// A plan of an unchanged Parquet model of 3,000,000 rows took 2.05 times (1.69 to
+// 2.34, three pairs) as long as DuckDB's own Arrow scan of the file into nothing,
+// whole processes, with a peak of 190 MiB; 2026-11-23, two cores, 24 GiB. That was
+// measured while every row was still kept until the order log was checked
+// (planner.Spec.OrderEarly).
+//
 // A database file is opened read-only when a query starts and let go when the
 // last one ends, so that other processes may write to it in between.
 //
