@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"strings"
 	"unicode/utf8"
 
@@ -114,10 +113,13 @@ func crowded(code, message string) bool {
 	return locked(code, message)
 }
 
+// serviceUnavailable is the HTTP status of an org that has too much to do.
+const serviceUnavailable = 503
+
 // crowdedBy is crowded of a request that failed as a whole.
 func crowdedBy(err error) bool {
 	var e *api.Error
-	return errors.As(err, &e) && (e.Status == http.StatusServiceUnavailable || crowded(e.Code, e.Message))
+	return errors.As(err, &e) && (e.Status == serviceUnavailable || crowded(e.Code, e.Message))
 }
 
 // accepted is the outcome of a row that the org took.
