@@ -57,14 +57,19 @@ type rows struct {
 	releasing sync.Once
 }
 
-// stream sends the prepared statement for execution and returns its rows.
-// From here on the rows own c and cancel.
+// stream sends the query for execution and returns its rows. From here on the
+// rows own c and cancel. The query is parsed once more in the same breath: pgconn
+// may have pinged the server since it was prepared (SyncConn, where a write was
+// slow), and a ping takes the place of the unnamed statement.
 func (s *Source) stream(ctx context.Context, cancel context.CancelFunc, c *conn, sc *schema, query string) (*rows, error) {
 	r := &rows{source: s, schema: sc, query: query, conn: c.pg.Conn(), pg: c.pg,
 		ctx: ctx, cancel: cancel, estimate: -1, watched: make(chan struct{}), buf: make([]byte, readBuffer)}
 	r.unwatch = context.AfterFunc(ctx, r.abort)
 
-	msg, err := (&pgproto3.Bind{ResultFormatCodes: sc.formats}).Encode(nil)
+	msg, err := (&pgproto3.Parse{Query: query}).Encode(nil)
+	if err == nil {
+		msg, err = (&pgproto3.Bind{ResultFormatCodes: sc.formats}).Encode(msg)
+	}
 	if err == nil {
 		msg, err = (&pgproto3.Execute{}).Encode(msg)
 	}
@@ -188,7 +193,7 @@ func (r *rows) control(typ byte, body []byte) (done bool, err error) {
 			return false, fmt.Errorf("read the server's error: %w", err)
 		}
 		return false, r.source.queryError(r.ctx, pgconn.ErrorResponseToPgError(&msg), r.query)
-	case '2', 'N', 'S', 'A': // BindComplete, NoticeResponse, ParameterStatus, NotificationResponse
+	case '1', '2', 'N', 'S', 'A': // ParseComplete, BindComplete, NoticeResponse, ParameterStatus, NotificationResponse
 		return false, nil
 	}
 	return false, fmt.Errorf("the server sent an unexpected message of type %q in the result", typ)

@@ -263,7 +263,7 @@ func (s *Source) readOn(ctx context.Context, cancel context.CancelFunc, c *conn,
 	return r, nil
 }
 
-// prepareToRead prepares a query and asks the server how many rows it expects, -1
+// prepareToRead checks a query and asks the server how many rows it expects, -1
 // where it does not say.
 func (s *Source) prepareToRead(ctx context.Context, c *conn, query, scan string) (*schema, int64, error) {
 	schema, err := s.prepare(ctx, c, query)
@@ -274,18 +274,13 @@ func (s *Source) prepareToRead(ctx context.Context, c *conn, query, scan string)
 	if scan != "" && !strings.Contains(plan, scan) {
 		return nil, -1, errors.New("the server would not read the table in parts")
 	}
-	// Asking took the place of the unnamed statement.
-	if _, err := c.pg.Prepare(ctx, "", query, nil); err != nil {
-		return nil, -1, s.queryError(ctx, err, query)
-	}
 	if err := c.pg.SyncConn(ctx); err != nil { // from here on the socket is ours
 		return nil, -1, s.queryError(ctx, err, query)
 	}
 	return schema, expectedRows(plan), nil
 }
 
-// prepare parses the query as the unnamed statement and resolves its columns'
-// types.
+// prepare parses the query, which checks it, and resolves its columns' types.
 func (s *Source) prepare(ctx context.Context, c *conn, query string) (*schema, error) {
 	d, err := c.pg.Prepare(ctx, "", query, nil)
 	if err != nil {
@@ -304,10 +299,6 @@ func (s *Source) prepare(ctx context.Context, c *conn, query string) (*schema, e
 	found, err := s.lookUpTypes(ctx, c, unknown)
 	if err != nil {
 		return nil, err
-	}
-	// The lookup took the place of the unnamed statement.
-	if _, err := c.pg.Prepare(ctx, "", query, nil); err != nil {
-		return nil, s.queryError(ctx, err, query)
 	}
 	return newSchema(d.Fields, found, c.settings), nil
 }
