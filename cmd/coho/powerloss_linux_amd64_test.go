@@ -221,6 +221,9 @@ func (t *tracer) leave(tid int, began *syscall.PtraceRegs) {
 // is there, some is zeros, some is not what was written.
 func cut(t *testing.T, dir string, files map[uint64]*extent, rng *rand.Rand) (torn int) {
 	t.Helper()
+	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
+		return 0 // the power failed before there was a state
+	}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return err
