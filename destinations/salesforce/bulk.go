@@ -353,17 +353,26 @@ func (r *run) resendAll(ctx context.Context, j *job, batch destinations.Batch, l
 // they are few.
 func (r *run) resend(ctx context.Context, j *job, seqs planner.Seqs, change func(*stream)) (all bool, err error) {
 	all = true
-	s := &stream{r: r, c: j.c, from: retryByREST + 1, maxRows: j.maxRows, attempts: j.attempts, complete: j.complete, relooked: j.relooked}
+	s := &stream{r: r, c: j.c, from: 1, maxRows: j.maxRows, attempts: j.attempts, complete: j.complete, relooked: j.relooked}
 	s.size = int(restBatch(&r.t.sync.Write))
+	few, last := int64(retryByREST), r.maxAttempts()-1
+	if r.t.sync.Write.SplitRetries {
+		switch {
+		case j.attempts == last-1:
+			few = lateByREST
+		case j.attempts >= last:
+			s.size = min(s.size, lastRows)
+		}
+	}
+	if seqs.Len() <= few {
+		s.from = 0
+	}
 	if r.t.keyless {
 		// In ever smaller batches, at last in serial: Collections are no way.
 		s.from, s.serial = 1, j.attempts >= r.maxAttempts()-1
 		if r.t.sync.Write.SplitRetries {
 			s.maxRows = max(retryRows, min(s.maxRows, j.rows/4))
 		}
-	}
-	if r.t.sync.Write.SplitRetries {
-		s.size = min(s.size, retrySize(j.attempts))
 	}
 	s.rest = func(ctx context.Context, rows []*row) error {
 		done, err := r.sendRows(ctx, j.c, rows)

@@ -219,17 +219,18 @@ func merge(parcels []parcel) []parcel {
 
 // split makes parcels of rows that failed for a passing reason: smaller ones
 // with every try, at last one row each, as rows that fight over a lock get by
-// when they meet one at a time.
+// when they meet one at a time. Tries in bulk jobs do not count in that: rows that
+// come from there begin with a whole call.
 func (r *run) split(rows []*row) []parcel {
 	if len(rows) == 0 {
 		return nil
 	}
-	size, tries := len(rows), 0
+	size, tries, calls := len(rows), 0, 0
 	for _, x := range rows {
-		tries = max(tries, x.attempts)
+		tries, calls = max(tries, x.attempts), max(calls, x.attempts-x.jobTries)
 	}
 	if r.t.sync.Write.SplitRetries {
-		size = retrySize(tries)
+		size = retrySize(calls)
 		if tries >= r.maxAttempts()-1 {
 			size = 1
 		}
@@ -245,7 +246,7 @@ func (r *run) split(rows []*row) []parcel {
 	return out
 }
 
-// retrySize is how many rows go together after so many tries.
+// retrySize is how many rows go together after so many calls.
 func retrySize(tries int) int {
 	size := 200
 	for ; tries > 0 && size > 1; tries-- {

@@ -57,6 +57,7 @@ type row struct {
 	rematch  bool           // the Id was found dead and looked for anew
 	doubt    bool           // it was sent, and what became of it is not known
 	attempts int
+	jobTries int // of the attempts, those in bulk jobs
 }
 
 func newRow(op *planner.Operation, complete bool) row {

@@ -18,8 +18,14 @@ const (
 	pendingBytes = 32 << 20
 
 	// retryByREST is up to how many rows of a job are sent again by
-	// Collections, whose batches can shrink down to one row.
+	// Collections, whose batches can shrink down to one row, and lateByREST
+	// where they have two tries left: the first in whole calls, the last alone.
 	retryByREST = 2000
+	lateByREST  = 20_000
+
+	// lastRows is how many of a job's rows go together by Collections where it
+	// is their last try.
+	lastRows = 10
 
 	// sortCalls is of how many Collections calls the rows are sorted
 	// together.
@@ -87,7 +93,7 @@ func (s *stream) add(ctx context.Context, op *planner.Operation) error {
 // row is a row with what the stream knows of it.
 func (s *stream) row(op *planner.Operation) row {
 	x := s.r.newRow(op)
-	x.attempts = s.attempts
+	x.attempts, x.jobTries = s.attempts, s.attempts
 	x.relooked = s.relooked
 	if s.complete {
 		x.complete, x.exists = true, false
