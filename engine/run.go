@@ -36,6 +36,9 @@ type RunOptions struct {
 	// QueuedAt is when the run was accepted, where it had to wait for its turn
 	// before Engine.Run was called.
 	QueuedAt time.Time
+	// LeaveOut are syncs that RunSequence and RunSyncs pass over, and for each
+	// why, in a line. That is no error, and stops no sequence.
+	LeaveOut map[string]string
 	// Abort, when closed, gives up requests in flight too; what became of
 	// them is asked by the next run. Cancelling the run's context stops it
 	// gently: nothing new is begun, what is in flight is finished.

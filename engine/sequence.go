@@ -19,6 +19,9 @@ type Ended struct {
 	Err  error
 }
 
+// LeftOut is what the log says of a sync of RunOptions.LeaveOut.
+const LeftOut = "sync left out"
+
 // RunSequence runs a sequence's steps in order, the syncs of a step side by
 // side, and calls each with every run as it ends, one at a time. With on_error
 // "stop", a step in which a sync did not complete (it failed, halted or was
@@ -121,6 +124,11 @@ func (s *steps) run(ctx context.Context, o RunOptions, newProgress func(string) 
 		failed := false
 		var wg sync.WaitGroup
 		for i, name := range step {
+			if why, ok := o.LeaveOut[name]; ok {
+				s.e.o.Logger.WarnContext(ctx, LeftOut, "sync", name, "why", why)
+				s.record.change(at, i, func(p *SequencePart) { p.Status, p.Why = PassedOver, why })
+				continue
+			}
 			opts := o
 			opts.ID = "" // each run has its own
 			opts.QueuedAt = s.e.o.Now()

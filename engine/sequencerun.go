@@ -52,6 +52,7 @@ type SequencePart struct {
 	Operations int64  `json:"operations"`
 	RowErrors  int64  `json:"row_errors"`
 	Error      string `json:"error,omitempty"` // why it is an error of the sequence
+	Why        string `json:"why,omitempty"`   // why it was passed over, where that was asked for
 }
 
 // NotBegun lists the syncs whose turn did not come.

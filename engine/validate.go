@@ -12,6 +12,10 @@ type Checked struct {
 	Sync     string   `json:"sync"`
 	Problems []string `json:"problems"`
 	Warnings []string `json:"warnings"`
+	// DBTModel is the unique id of the sync's model in its dbt project, and
+	// Description what that says of it; "" where there is none.
+	DBTModel    string `json:"dbt_model,omitempty"`
+	Description string `json:"description,omitempty"`
 	// BytesBilled is what a read of the model would bill, where the source
 	// bills by what a query reads.
 	BytesBilled int64 `json:"bytes_billed,omitempty"`
@@ -33,7 +37,7 @@ func (e *Engine) Validate(ctx context.Context, names []string) ([]Checked, error
 	}
 	out := make([]Checked, len(names))
 	for i, s := range syncs {
-		out[i] = Checked{Sync: s.Name, Problems: []string{}, Warnings: []string{}}
+		out[i] = Checked{Sync: s.Name, Problems: []string{}, Warnings: []string{}, DBTModel: s.Model.DBTModel, Description: s.Model.Description}
 		out[i].Warnings = append(out[i].Warnings, e.LookupWarnings(s.Name)...)
 		p, err := e.prepare(ctx, s)
 		var invalid *InvalidSyncError

@@ -67,6 +67,13 @@ func (c *cli) showSequence(s *engine.SequenceRun) error {
 	if err := tw.Flush(); err != nil {
 		return err
 	}
+	for _, step := range s.Steps {
+		for _, p := range step {
+			if p.Why != "" {
+				fmt.Fprintf(c.stdout, "  %s left out: %s\n", p.Sync, p.Why)
+			}
+		}
+	}
 	if s.Error != "" {
 		_, err := fmt.Fprintf(c.stdout, "  %s\n", s.Error)
 		return err

@@ -157,6 +157,9 @@ func showChecked(w io.Writer, ch engine.Checked) {
 	} else {
 		fmt.Fprintf(w, "%s: %s\n", ch.Sync, plural(int64(len(ch.Problems)), "problem"))
 	}
+	if ch.DBTModel != "" {
+		fmt.Fprintf(w, "  %s%s\n", ch.DBTModel, after(": ", oneLine(ch.Description)))
+	}
 	for _, p := range ch.Problems {
 		fmt.Fprintf(w, "  %s\n", strings.ReplaceAll(p, "\n", "\n  "))
 	}
@@ -166,6 +169,14 @@ func showChecked(w io.Writer, ch engine.Checked) {
 	if ch.BytesBilled > 0 {
 		fmt.Fprintf(w, "  the query bills %s\n", bytesText(ch.BytesBilled))
 	}
+}
+
+// after is a text with a separator before it, "" where there is no text.
+func after(separator, text string) string {
+	if text == "" {
+		return ""
+	}
+	return separator + text
 }
 
 type count struct {

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -13,7 +15,7 @@ import (
 
 func (c *cli) runCommand() *cobra.Command {
 	var full, approve, dryRun, all bool
-	var sequence string
+	var sequence, afterDBT string
 	cmd := &cobra.Command{
 		Use:   "run SYNC...",
 		Short: "Run syncs now",
@@ -24,9 +26,13 @@ Beside a running ` + "`coho serve`" + ` the daemon runs them, and this command s
 they are; Ctrl-C stops those runs as it would stop its own: the first time gently,
 the second at once. What a connection that is lost leaves running goes on.
 
+With --after-dbt, syncs whose dbt model failed or was skipped in that dbt run are
+left out, each with a line that says why; that is no error, and the others run.
+
 ` + exitCodeHelp,
 		Example: `  coho run accounts contacts
   coho run --sequence nightly
+  coho run --all --after-dbt target/run_results.json
   coho run --all --json
   coho run accounts --approve     # go on with the plan that a guard halted`,
 		ValidArgsFunction: c.completeSyncs,
@@ -41,7 +47,14 @@ the second at once. What a connection that is lost leaves running goes on.
 				return &flagError{errors.New("coho run: name syncs, or give --sequence NAME, or --all")}
 			}
 			return c.conductState(cmd.Context(), func(x *conducted) error {
-				return c.run(cmd.Context(), x, args, sequence, all, full, approve, dryRun)
+				var leaveOut map[string]string
+				if afterDBT != "" {
+					var err error
+					if leaveOut, err = x.config.FailedInDBT(afterDBT); err != nil {
+						return &flagError{fmt.Errorf("--after-dbt: %w", err)}
+					}
+				}
+				return c.run(cmd.Context(), x, args, sequence, all, full, approve, dryRun, leaveOut)
 			})
 		},
 	}
@@ -50,26 +63,20 @@ the second at once. What a connection that is lost leaves running goes on.
 	f.BoolVar(&all, "all", false, "run every sync, parents before those that look them up")
 	f.BoolVar(&full, "full", false, "send every row again; forget state bound to another org, object, match field or primary key")
 	f.BoolVar(&approve, "approve", false, "pass the guards; where a run was halted by one, go on with that very plan")
+	f.StringVar(&afterDBT, "after-dbt", "", "the run_results.json of a dbt run: leave out syncs whose dbt model failed or was skipped in it")
 	f.BoolVar(&dryRun, "dry-run", false, "same as coho plan")
 	return cmd
 }
 
-// run runs what the command line names: syncs one after another, a sequence, or all.
-func (c *cli) run(ctx context.Context, x *conducted, names []string, sequence string, all, full, approve, dryRun bool) error {
+// run runs what the command line names: syncs one after another, a sequence, or
+// all; without those left out, each of which has its reason.
+func (c *cli) run(ctx context.Context, x *conducted, names []string, sequence string, all, full, approve, dryRun bool, leaveOut map[string]string) error {
 	if dryRun {
-		switch {
-		case all:
-			names = x.engine.AllSyncs()
-		case sequence != "":
-			s, err := x.engine.Sequence(sequence)
-			if err != nil {
-				return err
-			}
-			for _, step := range s.Steps {
-				names = append(names, step...)
-			}
+		meant, err := x.meant(names, sequence, all)
+		if err != nil {
+			return err
 		}
-		return c.plan(ctx, x, names, full, false)
+		return c.plan(ctx, x, x.without(ctx, meant, leaveOut), full, false)
 	}
 	c.writing.Store(true)
 	live := c.newLive()
@@ -88,11 +95,14 @@ func (c *cli) run(ctx context.Context, x *conducted, names []string, sequence st
 			x.log.WarnContext(ctx, w)
 		}
 	}
-	o := engine.RunOptions{Full: full, Approve: approve, Trigger: caller(), Abort: c.abort}
+	o := engine.RunOptions{Full: full, Approve: approve, Trigger: caller(), Abort: c.abort, LeaveOut: leaveOut}
 	var err error
 	switch {
 	case x.daemon != nil:
-		ask := server.StartRequest{Syncs: names, Sequence: sequence, All: all, Full: full, Approve: approve, By: strings.TrimPrefix(o.Trigger, "cli ")}
+		if leaveOut, err = x.leftOut(ctx, names, sequence, all, leaveOut); err != nil {
+			return err
+		}
+		ask := server.StartRequest{LeaveOut: leaveOut, Syncs: names, Sequence: sequence, All: all, Full: full, Approve: approve, By: strings.TrimPrefix(o.Trigger, "cli ")}
 		err = runByDaemon(ctx, x, ask, live, c.abort, each)
 	case sequence != "":
 		err = x.engine.RunSequence(ctx, sequence, o, live.begin, each)
@@ -105,6 +115,54 @@ func (c *cli) run(ctx context.Context, x *conducted, names []string, sequence st
 		return errRowsFailed
 	}
 	return err
+}
+
+// meant lists the syncs that the command line names.
+func (x *conducted) meant(names []string, sequence string, all bool) ([]string, error) {
+	switch {
+	case all:
+		return x.engine.AllSyncs(), nil
+	case sequence != "":
+		s, err := x.engine.Sequence(sequence)
+		if err != nil {
+			return nil, err
+		}
+		return slices.Concat(s.Steps...), nil
+	}
+	return names, nil
+}
+
+// without takes those that are left out from names, and says so of each.
+func (x *conducted) without(ctx context.Context, names []string, leaveOut map[string]string) []string {
+	var left []string
+	for _, n := range names {
+		if why, ok := leaveOut[n]; ok {
+			x.log.WarnContext(ctx, engine.LeftOut, "sync", n, "why", why)
+			continue
+		}
+		left = append(left, n)
+	}
+	return left
+}
+
+// leftOut says of each sync that the daemon is to leave out of what the command
+// line names that it is, and returns them: the daemon need not know the others.
+func (x *conducted) leftOut(ctx context.Context, names []string, sequence string, all bool, leaveOut map[string]string) (map[string]string, error) {
+	if len(leaveOut) == 0 {
+		return nil, nil
+	}
+	meant, err := x.meant(names, sequence, all)
+	if err != nil {
+		return nil, err
+	}
+	x.without(ctx, meant, leaveOut)
+	of := map[string]string{}
+	for _, n := range meant {
+		if why, ok := leaveOut[n]; ok {
+			of[n] = why
+		}
+	}
+	return of, nil
 }
 
 // showRun prints a run's record.

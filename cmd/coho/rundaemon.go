@@ -30,6 +30,9 @@ func runByDaemon(ctx context.Context, x *conducted, ask server.StartRequest, l *
 	if err != nil {
 		return err
 	}
+	if len(runs) == 0 {
+		return nil // all were left out
+	}
 	ids := make([]string, len(runs))
 	for i, r := range runs {
 		ids[i] = r.Run

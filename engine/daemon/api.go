@@ -62,6 +62,9 @@ type Request struct {
 	Full    bool
 	Approve bool
 	Trigger string // who or what asks, for the history
+
+	// LeaveOut are syncs that are passed over, and for each why, in a line.
+	LeaveOut map[string]string
 }
 
 // Job is what a request or a schedule set off: one sync, several in order, or a

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -20,7 +21,8 @@ type job struct {
 	full       bool
 	approve    bool
 	trigger    string
-	byItself   bool // a schedule set it off, or a start after a stop
+	leaveOut   map[string]string // syncs that are passed over, and why
+	byItself   bool              // a schedule set it off, or a start after a stop
 	acceptedAt time.Time
 	resumes    int // how often a start has gone on with it
 
@@ -178,7 +180,7 @@ func (d *Daemon) runJob(j *job) {
 		}
 	}
 	err := d.With(func(e *engine.Engine) error {
-		o := engine.RunOptions{ID: j.id, Full: j.full, Approve: j.approve, Trigger: j.trigger}
+		o := engine.RunOptions{ID: j.id, Full: j.full, Approve: j.approve, Trigger: j.trigger, LeaveOut: j.leaveOut}
 		o.Do = func(_ context.Context, sync string, o engine.RunOptions) (*engine.Run, error) {
 			return d.part(j, sync, o)
 		}
@@ -353,6 +355,11 @@ func (d *Daemon) take(r Request) (*job, error) {
 		return nil, &engine.UsageError{Message: "name syncs, or a sequence, or ask for all syncs"}
 	}
 	e := d.gen.engine
+	for s := range r.LeaveOut {
+		if _, err := e.Sync(s); err != nil {
+			return nil, err
+		}
+	}
 	var steps [][]string
 	switch {
 	case r.Sequence != "":
@@ -377,6 +384,9 @@ func (d *Daemon) take(r Request) (*job, error) {
 			if _, err := e.Sync(s); err != nil {
 				return nil, err
 			}
+			if _, out := r.LeaveOut[s]; out {
+				continue
+			}
 			if p := d.inUse(s); p != nil {
 				return nil, &BusyError{Kind: Sync, Name: s, RunID: p.id, Queued: p.state == RunQueued}
 			}
@@ -385,14 +395,29 @@ func (d *Daemon) take(r Request) (*job, error) {
 	for _, s := range r.Syncs {
 		steps = append(steps, []string{s})
 	}
+	steps = without(steps, r.LeaveOut)
 	j, err := d.makeJob(steps, time.Now())
 	if err != nil {
 		return nil, err
 	}
+	j.leaveOut = maps.Clone(r.LeaveOut)
 	j.sequence, j.syncs = r.Sequence, slices.Clone(r.Syncs)
 	j.full, j.approve, j.trigger = r.Full, r.Approve, r.Trigger
 	d.accept(j, len(steps[0]))
 	return j, nil
+}
+
+// without returns steps without the syncs that are left out.
+func without(steps [][]string, out map[string]string) [][]string {
+	left := make([][]string, len(steps))
+	for i, step := range steps {
+		for _, s := range step {
+			if _, ok := out[s]; !ok {
+				left[i] = append(left[i], s)
+			}
+		}
+	}
+	return left
 }
 
 // inUse returns the run of a sync that goes on, else the one that waits, else

@@ -27,6 +27,9 @@ const (
 // mostBy is how long the name of who asks may be.
 const mostBy = 100
 
+// mostWhy is how long the reason may be for which a sync is left out.
+const mostWhy = 1000
+
 // number reads a query parameter between least and most, or its default.
 func number(q url.Values, name string, least, most, usual int) (int, error) {
 	text := q.Get(name)
@@ -88,6 +91,11 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request) error {
 	if len(ask.By) > mostBy || strings.ContainsFunc(ask.By, unicode.IsControl) {
 		return problem(http.StatusBadRequest, CodeBadRequest, fmt.Sprintf("by is a text of at most %d bytes, in one line", mostBy))
 	}
+	for sync, why := range ask.LeaveOut {
+		if len(why) > mostWhy || strings.ContainsFunc(why, unicode.IsControl) {
+			return problem(http.StatusBadRequest, CodeBadRequest, fmt.Sprintf("leave_out: the reason for %q is a text of at most %d bytes, in one line", sync, mostWhy))
+		}
+	}
 	trigger := "api"
 	if r.Context().Value(local{}) != nil {
 		trigger = "cli"
@@ -95,7 +103,7 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request) error {
 	if ask.By != "" {
 		trigger += " " + ask.By
 	}
-	job, err := s.o.Daemon.Start(daemon.Request{Syncs: ask.Syncs, Sequence: ask.Sequence, All: ask.All, Full: ask.Full, Approve: ask.Approve, Trigger: trigger})
+	job, err := s.o.Daemon.Start(daemon.Request{Syncs: ask.Syncs, Sequence: ask.Sequence, All: ask.All, Full: ask.Full, Approve: ask.Approve, Trigger: trigger, LeaveOut: ask.LeaveOut})
 	if err != nil {
 		return err
 	}

@@ -25,8 +25,10 @@ type Info struct {
 
 // SyncState is a sync and how it stands: what `coho status --json` prints.
 type SyncState struct {
-	Sync        string      `json:"sync"`
-	Model       string      `json:"model"`
+	Sync  string `json:"sync"`
+	Model string `json:"model"`
+	// Description is what the model's dbt project says of it.
+	Description string      `json:"description,omitempty"`
 	Destination string      `json:"destination"`
 	Object      string      `json:"object"`
 	Mode        string      `json:"mode"`
@@ -62,6 +64,9 @@ type StartRequest struct {
 	Full     bool     `json:"full,omitempty"`    // send every row again
 	Approve  bool     `json:"approve,omitempty"` // pass the guards
 	By       string   `json:"by,omitempty"`      // who asks, for the history
+	// LeaveOut are syncs that are passed over, and for each why: a text of one
+	// line.
+	LeaveOut map[string]string `json:"leave_out,omitempty"`
 }
 
 // StartedRun is a run that was started, or that waits for its turn.
