@@ -349,6 +349,52 @@ func TestStop(t *testing.T) {
 	}
 }
 
+// TestLeaveOut: syncs that are left out have no run, hold up nothing and are left
+// out after a stop as well.
+func TestLeaveOut(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		for _, n := range []string{"a", "b", "c", "d", "busy"} {
+			w.sync(n, "", models.Timing{})
+		}
+		w.sequence("q", "", models.Timing{}, []string{"a"}, []string{"b"}, []string{"c"}, []string{"d"})
+		w.maxRuns = 1
+		w.took = func(string) time.Duration { return time.Minute }
+		d := w.daemon()
+		stop := w.begin(d)
+		var usage *engine.UsageError
+		if _, err := d.Start(Request{All: true, LeaveOut: map[string]string{"nobody": "x"}}); !errors.As(err, &usage) {
+			t.Errorf("a sync that does not exist is left out: %v", err)
+		}
+		mustStart(t, d, syncsOf("busy"))
+		if j := mustStart(t, d, Request{Syncs: []string{"busy"}, LeaveOut: map[string]string{"busy": "x"}}); len(j.Runs) != 0 {
+			t.Errorf("%+v", j)
+		}
+		q := mustStart(t, d, Request{Sequence: "q", LeaveOut: map[string]string{"a": "x", "c": "dbt skipped c"}})
+		if len(q.Runs) != 2 || q.Runs[0].Sync != "b" || q.Runs[1].Sync != "d" {
+			t.Errorf("%+v", q.Runs)
+		}
+		past("00:01:30") // b goes on, d is to come
+		stop()
+		if got := w.times(); got != "busy 00:00:00, b 00:01:00 canceled" {
+			t.Error(got)
+		}
+		past("00:05:00")
+		w.serve(func(d *Daemon) {
+			past("00:09:00")
+			s, err := d.Engine().History().Sequence("q")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if p := s.Steps[2][0]; s.ID != q.ID || p.Status != engine.PassedOver || p.Why != "dbt skipped c" {
+				t.Errorf("%+v", s)
+			}
+		})
+		if got := w.times(); got != "b 00:05:00, d 00:06:00" {
+			t.Error(got)
+		}
+	})
+}
+
 // TestGivenUpAfterManyStarts: a run that brings the process down each time does
 // not do so for ever.
 func TestGivenUpAfterManyStarts(t *testing.T) {
