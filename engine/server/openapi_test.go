@@ -483,6 +483,8 @@ func TestBadRequests(t *testing.T) {
 		{"POST", "/api/v1/runs", `{"syncs":["accounts"],"ful":true}`, nil, 400, CodeBadRequest},
 		{"POST", "/api/v1/runs", `{"syncs":["accounts"]} x`, nil, 400, CodeBadRequest},
 		{"POST", "/api/v1/runs", `{"syncs":`, nil, 400, CodeBadRequest},
+		{"POST", "/api/v1/runs", `{"all":true,"leave_out":{"accounts":"two\nlines"}}`, nil, 400, CodeBadRequest},
+		{"POST", "/api/v1/runs", `{"all":true,"leave_out":{"acounts":"no such sync"}}`, nil, 400, CodeUsage},
 		{"POST", "/api/v1/runs", `{"syncs":["acounts"]}`, nil, 400, CodeUsage},
 		{"POST", "/api/v1/runs", `{"sequence":"x"}`, nil, 400, CodeUsage},
 		{"POST", "/api/v1/runs", `{"all":true}`, []string{"Content-Type", "text/plain"}, 415, CodeMediaType},
