@@ -1,6 +1,7 @@
 package salesforce
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -25,22 +26,28 @@ const maxMultipicklist = 4099
 //
 // A text that is empty or nothing but white space is null: the org stores
 // both as null, and two forms of one state would make every run send it again.
+// So is JSON's null. Another JSON document goes into a text as it is written;
+// for every other field a document that is one value is that value, and one
+// that is an array is the list of its values.
 func (f *field) convert(v models.Value) (models.Cell, error) {
-	if v.IsNull() {
-		return models.NullCell, nil
-	}
-	if k := v.Kind(); k == models.Text || k == models.JSON {
-		s := v.Str()
-		if !utf8.ValidString(s) {
-			return models.Cell{}, fmt.Errorf("value %s is not valid UTF-8", show(s))
+	if v.Kind() == models.JSON {
+		if err := storable(v.Str()); err != nil {
+			return models.Cell{}, err
 		}
-		if strings.IndexByte(s, 0) >= 0 {
-			return models.Cell{}, fmt.Errorf("value %s holds a NUL character, which the org cannot store", show(s))
+		v = f.opened(v)
+	}
+	switch k := v.Kind(); {
+	case k == models.Null:
+		return models.NullCell, nil
+	case k == models.Text || k == models.JSON:
+		s := v.Str()
+		if err := storable(s); err != nil {
+			return models.Cell{}, err
 		}
 		if trim(s) == "" {
 			return models.NullCell, nil
 		}
-	} else if !fits(f.class, k) {
+	case !fits(f.class, k):
 		return models.Cell{}, f.misfit(v)
 	}
 	text, err := f.text(v)
@@ -53,14 +60,63 @@ func (f *field) convert(v models.Value) (models.Cell, error) {
 	return models.Cell{Text: text}, nil
 }
 
+// storable says why the org cannot store a text, if it cannot.
+func storable(s string) error {
+	if !utf8.ValidString(s) {
+		return fmt.Errorf("value %s is not valid UTF-8", show(s))
+	}
+	if strings.IndexByte(s, 0) >= 0 {
+		return fmt.Errorf("value %s holds a NUL character, which the org cannot store", show(s))
+	}
+	return nil
+}
+
+// opened is what a JSON document means to the field. What is no valid document
+// stays as it is.
+func (f *field) opened(v models.Value) models.Value {
+	s := trim(v.Str())
+	if s == "null" {
+		return models.Value{}
+	}
+	if f.class == classText || s == "" {
+		return v
+	}
+	switch s[0] {
+	case '"':
+		var text string
+		if json.Unmarshal([]byte(s), &text) == nil {
+			return models.TextValue(text)
+		}
+	case '[':
+		var elements []json.RawMessage
+		if json.Unmarshal([]byte(s), &elements) == nil {
+			list := make([]models.Value, len(elements))
+			for i, e := range elements {
+				list[i] = f.opened(models.JSONValue(string(e)))
+			}
+			return models.ListValue(list)
+		}
+	}
+	return v
+}
+
 // text converts a value that is not null and whose kind fits.
 func (f *field) text(v models.Value) (string, error) {
 	switch f.class {
 	case classText:
-		return f.plain(v.Text())
+		text := v.Text()
+		if v.Kind() == models.List { // of elements that nobody has looked at
+			if err := storable(text); err != nil {
+				return "", err
+			}
+		}
+		return f.plain(text)
 	case classEmail:
 		return f.email(v)
 	case classPicklist:
+		if v.Kind() == models.JSON && nested(v.Str()) {
+			return "", f.misfit(v)
+		}
 		return f.picklist(v.Text())
 	case classMultipicklist:
 		return f.multipicklist(v)
@@ -130,7 +186,8 @@ func (f *field) notListed(s string) error {
 	return fmt.Errorf("value %s is not in the field's restricted picklist (%s)", show(s), strings.Join(active, ", "))
 }
 
-// multipicklist keeps the values in the order given, each once.
+// multipicklist keeps the values in the order given, each once. A value that is
+// itself a list or an object is none.
 func (f *field) multipicklist(v models.Value) (string, error) {
 	var parts []string
 	if v.Kind() == models.List {
@@ -139,13 +196,18 @@ func (f *field) multipicklist(v models.Value) (string, error) {
 				continue
 			}
 			s := e.Text()
+			if k := e.Kind(); k == models.List || k == models.Bytes || k == models.JSON && nested(s) {
+				return "", f.misfit(v)
+			}
 			if strings.Contains(s, ";") {
 				return "", fmt.Errorf("value %s does not fit: a picklist value cannot hold a ;", show(s))
 			}
 			parts = append(parts, s)
 		}
+	} else if text := v.Text(); v.Kind() == models.JSON && nested(text) {
+		return "", f.misfit(v)
 	} else {
-		parts = strings.Split(v.Text(), ";")
+		parts = strings.Split(text, ";")
 	}
 	kept := parts[:0:0]
 	seen := make(map[string]bool, len(parts))
@@ -168,6 +230,12 @@ func (f *field) multipicklist(v models.Value) (string, error) {
 		return "", fmt.Errorf("value %s is too long: %d characters, the field takes %d", show(joined), n, maxMultipicklist)
 	}
 	return joined, nil
+}
+
+// nested reports whether a JSON document is an object or an array.
+func nested(document string) bool {
+	s := trim(document)
+	return s != "" && (s[0] == '{' || s[0] == '[')
 }
 
 func (f *field) boolean(v models.Value) (string, error) {
@@ -199,11 +267,7 @@ func (f *field) number(v models.Value) (string, error) {
 		n, err := strconv.ParseInt(digits, 10, 64)
 		outside := err != nil || (!strings.EqualFold(f.Type, "long") && (n > math.MaxInt32 || n < math.MinInt32))
 		if outside || (f.Digits > 0 && len(whole) > f.Digits) {
-			room := f.Digits
-			if room == 0 {
-				room = 9
-			}
-			return "", fmt.Errorf("value %s is out of range: the field takes whole numbers of up to %d digits", show(digits), room)
+			return "", fmt.Errorf("value %s is out of range: the field takes whole numbers %s", show(digits), f.wholeRange())
 		}
 		return digits, nil
 	}
@@ -211,6 +275,17 @@ func (f *field) number(v models.Value) (string, error) {
 		return "", fmt.Errorf("value %s is out of range: the field takes %d digits before the point", show(digits), room)
 	}
 	return digits, nil
+}
+
+// wholeRange says which whole numbers the field takes.
+func (f *field) wholeRange() string {
+	switch {
+	case f.Digits > 0:
+		return fmt.Sprintf("of up to %d digits", f.Digits)
+	case strings.EqualFold(f.Type, "long"):
+		return "of 64 bits"
+	}
+	return fmt.Sprintf("from %d to %d", math.MinInt32, math.MaxInt32)
 }
 
 var errNumber = errors.New("not a number")

@@ -78,7 +78,8 @@ var takes = [...]string{
 //	date, datetime  date, timestamp with or without zone, text
 //	time            time, text
 //
-// JSON goes wherever text goes, and a column of nulls fits everything.
+// JSON goes wherever text goes (see field.convert for what becomes of it), and a
+// column of nulls fits everything.
 func fits(c class, k models.Kind) bool {
 	switch k {
 	case models.Null:

@@ -3,6 +3,7 @@ package salesforce
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"coho/models"
@@ -81,8 +82,8 @@ func (t instant) days() int64 { return floorDiv(t.micros, microsPerDay) }
 
 // parseTime reads an ISO 8601 date or date and time: 2006-01-02, then
 // optionally T or a space, 15:04[:05[.999999]] and a zone Z, +07, +0700 or
-// +07:00. Without a zone it is UTC. These are the forms that warehouses give
-// as text and that the org answers with.
+// +07:00, with or without a space before it. Without a zone it is UTC. These
+// are the forms that warehouses give as text and that the org answers with.
 func parseTime(s string) (instant, error) {
 	if len(s) < 10 {
 		return instant{}, errTime
@@ -102,7 +103,7 @@ func parseTime(s string) (instant, error) {
 	if err != nil {
 		return instant{}, err
 	}
-	micros, err := parseClock(clock)
+	micros, err := parseClock(strings.TrimSuffix(clock, " "))
 	if err != nil {
 		return instant{}, err
 	}
