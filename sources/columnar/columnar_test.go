@@ -254,7 +254,7 @@ func TestDecodeErrors(t *testing.T) {
 		"a moment long ago":     {wall, columnar.AppendSecondsNanos(nil, math.MinInt64/1_000_000-1, 0)},
 		"an array cut off":      {mixed, []byte(`["a"`)},
 		"no array":              {mixed, []byte(`{"a": 1}`)},
-		"an array not of JSON":  {mixed, []byte(`[undefined]`)},
+		"an array not of JSON":  {mixed, []byte(`[undefinite]`)},
 		"an array not of UTF-8": {mixed, []byte("[\"\xff\"]")},
 		"a torn list":           {texts, []byte{0, 0, 0, 9, 'x'}},
 		"a list of half a size": {texts, []byte{0, 0}},
@@ -268,6 +268,20 @@ func TestDecodeErrors(t *testing.T) {
 				t.Error("AppendKey accepts it")
 			}
 		})
+	}
+}
+
+// TestUndefined: Snowflake prints an SQL NULL within an array as no JSON knows it
+// (snowflakedb/snowflake-connector-python issue 1388).
+func TestUndefined(t *testing.T) {
+	schema := columnar.NewSchema([]columnar.Field{{Name: "v", Type: mixed}}, "test")
+	v, err := schema.Decode(0, []byte("[\n  \"un\\\"defined\",\n  undefined,\n  \"undefined\",\n  [undefined, null]\n]"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := models.ListValue([]models.Value{models.TextValue(`un"defined`), {}, models.TextValue("undefined"), models.JSONValue("[null, null]")})
+	if !sourcetest.Equal(v, want) {
+		t.Errorf("got %s, want %s", sourcetest.Show(v), sourcetest.Show(want))
 	}
 }
 

@@ -106,7 +106,9 @@ func decodeArray(cell []byte) (models.Value, error) {
 	}
 	var elements []json.RawMessage
 	if err := json.Unmarshal(cell, &elements); err != nil {
-		return models.Value{}, fmt.Errorf("the array is not valid JSON: %w", err)
+		if json.Unmarshal(defined(cell), &elements) != nil {
+			return models.Value{}, fmt.Errorf("the array is not valid JSON: %w", err)
+		}
 	}
 	values := make([]models.Value, len(elements))
 	for i, e := range elements {
@@ -118,6 +120,29 @@ func decodeArray(cell []byte) (models.Value, error) {
 	}
 	return models.ListValue(values), nil
 }
+
+// defined replaces what Snowflake prints for an SQL NULL within an array (its
+// ARRAY_CONSTRUCT's documentation shows it) by JSON's null.
+func defined(cell []byte) []byte {
+	out := make([]byte, 0, len(cell))
+	for i, quoted := 0, false; i < len(cell); i++ {
+		switch c := cell[i]; {
+		case c == '"':
+			quoted = !quoted
+		case c == '\\' && quoted && i+1 < len(cell):
+			out = append(out, c)
+			i++
+		case !quoted && bytes.HasPrefix(cell[i:], undefined):
+			out = append(out, "null"...)
+			i += len(undefined) - 1
+			continue
+		}
+		out = append(out, cell[i])
+	}
+	return out
+}
+
+var undefined = []byte("undefined")
 
 func decodeElement(e json.RawMessage) (models.Value, error) {
 	e = bytes.TrimSpace(e)
