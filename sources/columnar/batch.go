@@ -328,7 +328,12 @@ func (c *column) unitOf() int64 {
 	return perSecond(c.scale)
 }
 
+// bindClock accepts texts as well; see AppendClockText.
 func (c *column) bindClock() bool {
+	if a, ok := c.array.(*array.String); ok {
+		c.read = func(_ *column, dst []byte, row int) ([]byte, error) { return AppendClockText(dst, a.Value(row)) }
+		return true
+	}
 	get := integer(c.array)
 	if get == nil {
 		return false

@@ -458,3 +458,20 @@ func BenchmarkFrames(b *testing.B) {
 	}
 	b.SetBytes(int64(len(frame)))
 }
+
+func TestAppendClockText(t *testing.T) {
+	for text, want := range map[string]int64{
+		"00:00:00": 0, "23:59:59.999999999": 86_399_999_999_999, "01:02:03.5": 3_723_500_000_000, "12:00:00.000000001": 43_200_000_000_001,
+	} {
+		record := recordOf(t, arrow.BinaryTypes.String, `["`+text+`"]`)
+		got := frameOf(t, clock, record, 0)
+		if want := append([]byte{0, 0, 0, 8}, columnar.AppendClock(nil, want)...); string(got) != string(want) {
+			t.Errorf("%s gave %x, want %x", text, got, want)
+		}
+	}
+	for _, text := range []string{"", "24:00:00", "23:60:00", "23:59:60", "1:00:00", "01:00", "01-00-00", "01:00:00.", "01:00:00.0000000001", "01:00:00,5", "01:00:0x", "-1:00:00", "01:00:00 "} {
+		if got, err := columnar.AppendClockText(nil, text); err == nil || got != nil {
+			t.Errorf("%q gave %x, %v", text, got, err)
+		}
+	}
+}

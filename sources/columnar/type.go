@@ -311,6 +311,52 @@ func AppendClock(dst []byte, nanos int64) []byte {
 	return binary.LittleEndian.AppendUint64(dst, uint64(nanos))
 }
 
+// AppendClockText appends the cell of a time of day as text, "23:59:59" with
+// up to nine digits after a point.
+func AppendClockText(dst []byte, text string) ([]byte, error) {
+	n, at := int64(0), 0
+	for i, most := range [...]int64{23, 59, 59} {
+		if i > 0 {
+			if at >= len(text) || text[at] != ':' {
+				return dst, fmt.Errorf("%.40q is not a time of day", text)
+			}
+			at++
+		}
+		part, ok := digits(text, at, at+2)
+		if !ok || part > most {
+			return dst, fmt.Errorf("%.40q is not a time of day", text)
+		}
+		n, at = n*60+part, at+2
+	}
+	n *= 1_000_000_000
+	if at < len(text) {
+		fraction, ok := digits(text, at+1, len(text))
+		if !ok || text[at] != '.' || len(text)-at > 10 {
+			return dst, fmt.Errorf("%.40q is not a time of day", text)
+		}
+		for range 10 - (len(text) - at) {
+			fraction *= 10
+		}
+		n += fraction
+	}
+	return AppendClock(dst, n), nil
+}
+
+// digits reads a number from text[from:to].
+func digits(text string, from, to int) (int64, bool) {
+	if to > len(text) || from >= to {
+		return 0, false
+	}
+	n := int64(0)
+	for _, c := range []byte(text[from:to]) {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = n*10 + int64(c-'0')
+	}
+	return n, true
+}
+
 // AppendInstant appends the cell of a moment, given in units of a second
 // divided by perSecond (1 to 10^9) from 1970-01-01 00:00.
 func AppendInstant(dst []byte, n, perSecond int64) []byte {
