@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/snowflakedb/gosnowflake"
@@ -49,9 +50,19 @@ var hints = map[int]string{
 	394400: "the programmatic access token is not valid",
 }
 
-// describeError turns the driver's error into one line without links or
-// tokens. ctx is the statement's: where it has ended, that is the reason.
-func describeError(ctx context.Context, err error) error {
+// link is one to a result's file, whose signature lets anybody read it, or to
+// a request.
+var link = regexp.MustCompile(`(https?://[^/?\s"]+)[^\s"]*`)
+
+// clean makes one line of a message, without links or the secrets that the
+// source signs in with.
+func (s *Source) clean(message string) string {
+	return s.secrets.Replace(link.ReplaceAllString(strings.Join(strings.Fields(message), " "), "$1"))
+}
+
+// fail turns the driver's error into one line without links or tokens. ctx is
+// the statement's: where it has ended, that is the reason.
+func (s *Source) fail(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -60,7 +71,8 @@ func describeError(ctx context.Context, err error) error {
 	}
 	var answer *gosnowflake.SnowflakeError
 	if !errors.As(err, &answer) {
-		return fmt.Errorf("talk to Snowflake: %w", err)
+		// Not wrapped: what is within names links.
+		return errors.New("talk to Snowflake: " + s.clean(err.Error()))
 	}
 	message := answer.Message
 	if len(answer.MessageArgs) > 0 {
@@ -70,6 +82,6 @@ func describeError(ctx context.Context, err error) error {
 	message = strings.TrimPrefix(message, fmt.Sprintf("%06d (%s): ", answer.Number, answer.SQLState))
 	return &Error{
 		Number: answer.Number, SQLState: answer.SQLState, QueryID: answer.QueryID,
-		Message: strings.Join(strings.Fields(message), " "), Hint: hints[answer.Number],
+		Message: s.clean(message), Hint: hints[answer.Number],
 	}
 }

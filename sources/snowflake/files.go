@@ -72,11 +72,14 @@ func (f *files) next() ([]arrow.RecordBatch, error) {
 }
 
 // maxRenewals bounds how often links may expire under a reader; each lasts for
-// hours.
-const maxRenewals = 10
+// hours. maxTries bounds how often one file is asked for.
+const (
+	maxRenewals = 10
+	maxTries    = 3
+)
 
 func (f *files) fetch(i int) ([]arrow.RecordBatch, error) {
-	for {
+	for try := 1; ; try++ {
 		f.mu.Lock()
 		batch, generation := f.batches[i], f.renewed
 		f.mu.Unlock()
@@ -84,10 +87,12 @@ func (f *files) fetch(i int) ([]arrow.RecordBatch, error) {
 		if err == nil {
 			return *records, nil
 		}
-		var answer *gosnowflake.SnowflakeError
-		if f.ctx.Err() != nil || !errors.As(err, &answer) || answer.Number != gosnowflake.ErrFailedToGetChunk {
+		if f.ctx.Err() != nil || try == maxTries {
 			return nil, err
 		}
+		// The same batch is not asked again even where its link is good: the
+		// driver would hand out what it had read of a file that was cut off
+		// as if it were all.
 		if rerr := f.renew(generation); rerr != nil {
 			return nil, fmt.Errorf("fetch a file of the result: %w; ask for it again: %w", err, rerr)
 		}
@@ -102,7 +107,7 @@ func (f *files) renew(generation int) error {
 		return nil
 	}
 	if f.renewed == maxRenewals {
-		return errors.New("the links to its files expired again and again")
+		return errors.New("its files could not be read again and again")
 	}
 	batches, err := f.again()
 	if err != nil {

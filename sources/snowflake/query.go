@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"coho/models"
+	"coho/sources/columnar"
 )
 
 // querySQL returns the statement that reads a model. A query becomes a
@@ -29,6 +30,26 @@ func querySQL(m models.Model) (string, error) {
 		return "", err
 	}
 	return "SELECT * FROM (\n" + statement + "\n)", nil
+}
+
+// printTimes returns the statement with its times of day as text, and which
+// columns they are. The driver makes Arrow's nanoseconds of the numbers that
+// Snowflake sends without counting by the column's own fraction of a second,
+// and cannot make them of the narrow ones at all.
+func printTimes(statement string, schema *columnar.Schema) (string, map[int]bool) {
+	printed := map[int]bool{}
+	var list []string
+	for i, f := range schema.Fields() {
+		if f.Type.Form == columnar.Clock {
+			name := `"` + strings.ReplaceAll(f.Name, `"`, `""`) + `"`
+			list = append(list, "TO_CHAR("+name+", 'HH24:MI:SS.FF9') AS "+name)
+			printed[i] = true
+		}
+	}
+	if list == nil {
+		return statement, nil
+	}
+	return "SELECT * REPLACE (" + strings.Join(list, ", ") + ") FROM (\n" + statement + "\n)", printed
 }
 
 var (

@@ -20,11 +20,14 @@ var errRowsClosed = errors.New("the rows were closed before their end")
 
 // rows streams a result.
 type rows struct {
-	ctx    context.Context // the rows' life: the statement is cancelled when it ends
-	cancel context.CancelFunc
-	conn   *sql.Conn
-	result driver.Rows
-	schema *columnar.Schema
+	source   *Source
+	printed  map[int]bool // columns that are times of day as text
+	settings *resultContext
+	ctx      context.Context // the rows' life: the statement is cancelled when it ends
+	cancel   context.CancelFunc
+	conn     *sql.Conn
+	result   driver.Rows
+	schema   *columnar.Schema
 
 	// Of a result in Arrow.
 	files   *files
@@ -44,8 +47,13 @@ type rows struct {
 // start makes ready to read what the statement gave.
 func (r *rows) start() error {
 	var err error
-	if r.schema, err = newSchema(r.result); err != nil {
+	if r.schema, err = newSchema(r.result, r.printed); err != nil {
 		return err
+	}
+	for i, f := range r.schema.Fields() {
+		if f.Type.Form == columnar.Clock && !r.printed[i] {
+			return fmt.Errorf("column %q became a %s while the query was being compiled: run it again", f.Name, f.Type.Name)
+		}
 	}
 	snowflakeRows, ok := r.result.(gosnowflake.SnowflakeRows)
 	if !ok {
@@ -55,10 +63,11 @@ func (r *rows) start() error {
 	var answer *gosnowflake.SnowflakeError
 	switch {
 	case errors.As(err, &answer) && answer.Number == gosnowflake.ErrNonArrowResponseInArrowBatches:
+		r.settings.plain.Store(true)
 		r.values = make([]driver.Value, len(r.schema.Fields()))
 		return nil
 	case err != nil:
-		return err
+		return r.source.fail(r.ctx, err)
 	}
 	r.batch = columnar.NewBatch(r.schema.Fields())
 	r.files = newFiles(r.ctx, batches, func() ([]*gosnowflake.ArrowBatch, error) { return r.again(snowflakeRows.GetQueryID()) })
@@ -66,9 +75,14 @@ func (r *rows) start() error {
 }
 
 // again asks for the same result once more, for links to its files that have
-// not expired. The statement does not run again.
+// not expired. The statement does not run again. The ping renews the session,
+// whose token lasts less long than a link and which the driver does not renew
+// when it asks for a result.
 func (r *rows) again(queryID string) ([]*gosnowflake.ArrowBatch, error) {
-	result, err := query(gosnowflake.WithFetchResultByID(settings(r.ctx), queryID), r.conn, "")
+	if err := r.conn.PingContext(r.ctx); err != nil {
+		return nil, err
+	}
+	result, err := query(gosnowflake.WithFetchResultByID(r.settings, queryID), r.conn, "")
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +119,7 @@ func (r *rows) Next() bool {
 		r.complete = true
 		return false
 	case err != nil:
-		r.err = describeError(r.ctx, err)
+		r.err = err
 		return false
 	}
 	r.row = r.frame
@@ -131,12 +145,11 @@ func (r *rows) nextRecord() error {
 		r.records = r.records[1:]
 	}
 	for len(r.records) == 0 {
-		if err := r.ctx.Err(); err != nil {
-			return err
-		}
 		var err error
-		if r.records, err = r.files.next(); err != nil {
-			return err
+		if r.records, err = r.files.next(); errors.Is(err, io.EOF) && r.ctx.Err() == nil {
+			return io.EOF
+		} else if err != nil {
+			return r.source.fail(r.ctx, err)
 		}
 	}
 	r.at = 0
@@ -144,11 +157,11 @@ func (r *rows) nextRecord() error {
 }
 
 func (r *rows) nextValues() error {
-	if err := r.ctx.Err(); err != nil {
-		return err
-	}
-	if err := r.result.Next(r.values); err != nil {
-		return err
+	switch err := r.result.Next(r.values); {
+	case errors.Is(err, io.EOF) && r.ctx.Err() == nil:
+		return io.EOF
+	case err != nil || r.ctx.Err() != nil:
+		return r.source.fail(r.ctx, err)
 	}
 	r.frame = r.frame[:0]
 	for i, f := range r.schema.Fields() {

@@ -14,8 +14,9 @@ import (
 // maxInt64Digits is how many digits an int64 holds whatever they are.
 const maxInt64Digits = 18
 
-// newSchema reads the columns of a result.
-func newSchema(rows driver.Rows) (*columnar.Schema, error) {
+// newSchema reads the columns of a result. those at printed are times of day as
+// text; see printTimes.
+func newSchema(rows driver.Rows, printed map[int]bool) (*columnar.Schema, error) {
 	described, ok := rows.(interface {
 		driver.RowsColumnTypeDatabaseTypeName
 		driver.RowsColumnTypePrecisionScale
@@ -30,7 +31,11 @@ func newSchema(rows driver.Rows) (*columnar.Schema, error) {
 		if !ok {
 			precision, scale = 0, 0
 		}
-		t, err := newType(described.ColumnTypeDatabaseTypeName(i), precision, scale)
+		typeName := described.ColumnTypeDatabaseTypeName(i)
+		if printed[i] && typeName == "TEXT" {
+			typeName = "TIME"
+		}
+		t, err := newType(typeName, precision, scale)
 		if err != nil {
 			return nil, fmt.Errorf("column %q: %w", name, err)
 		}

@@ -14,12 +14,14 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/snowflakedb/gosnowflake"
 
 	"coho/models"
 	"coho/sources"
+	"coho/sources/columnar"
 )
 
 // Options say which account to read, as whom. Exactly one of Password,
@@ -53,13 +55,19 @@ const fetchAhead = 4
 // documentation, "CLIENT_RESULT_CHUNK_SIZE": 16 to 160).
 const chunkMegabytes = "16"
 
-// idleSessions are kept for the next query.
-const idleSessions = 2
+// idleSessions are kept for the next query, each for idleTime: Snowflake ends
+// one that is idle for four hours, which the driver would find out by a query
+// that fails.
+const (
+	idleSessions = 2
+	idleTime     = 30 * time.Minute
+)
 
 // Source reads through one account.
 type Source struct {
-	db  *sql.DB
-	log *slog.Logger
+	db      *sql.DB
+	log     *slog.Logger
+	secrets *strings.Replacer // takes them out of messages
 
 	life context.Context // ends with Close
 	end  context.CancelCauseFunc
@@ -95,10 +103,17 @@ func Open(o Options) (*Source, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
+	var secrets []string
+	for _, secret := range []models.Secret{o.Password, o.OAuthToken, o.AccessToken} {
+		if secret != "" {
+			secrets = append(secrets, secret.Reveal(), "...")
+		}
+	}
 	db := sql.OpenDB(gosnowflake.NewConnector(gosnowflake.SnowflakeDriver{}, *config))
 	db.SetMaxIdleConns(idleSessions)
+	db.SetConnMaxIdleTime(idleTime)
 	life, end := context.WithCancelCause(context.Background())
-	return &Source{db: db, log: log, life: life, end: end}, nil
+	return &Source{db: db, log: log, secrets: strings.NewReplacer(secrets...), life: life, end: end}, nil
 }
 
 func (o Options) config() (*gosnowflake.Config, error) {
@@ -114,6 +129,8 @@ func (o Options) config() (*gosnowflake.Config, error) {
 	set("GO_QUERY_RESULT_FORMAT", "ARROW")
 	set("CLIENT_RESULT_CHUNK_SIZE", chunkMegabytes)
 	set("ABORT_DETACHED_QUERY", "true")
+	// A result may be read for longer than a session lasts by itself.
+	set("client_session_keep_alive", "true")
 	if o.StatementTimeout > 0 {
 		seconds := max(1, int64(o.StatementTimeout/time.Second))
 		set("STATEMENT_TIMEOUT_IN_SECONDS", strconv.FormatInt(seconds, 10))
@@ -207,11 +224,11 @@ func (s *Source) Ping(ctx context.Context) error {
 	defer cancel()
 	conn, err := s.db.Conn(ctx)
 	if err != nil {
-		return describeError(ctx, err)
+		return s.fail(ctx, err)
 	}
 	err = conn.PingContext(ctx)
 	if err != nil {
-		err = describeError(ctx, err)
+		err = s.fail(ctx, err)
 	}
 	return errors.Join(err, release(conn))
 }
@@ -238,12 +255,30 @@ func query(ctx context.Context, conn *sql.Conn, statement string) (rows driver.R
 	return rows, err
 }
 
+// resultContext carries what the driver is asked for with a query. It looks
+// some of that up when it reads the result: in Arrow, numbers stay whole only
+// with its higher precision, and in JSON, where it would round those of 38
+// digits, only without.
+type resultContext struct {
+	context.Context                 // with higher precision
+	lower           context.Context // without
+	plain           atomic.Bool     // the result is in JSON
+}
+
+// Value implements context.Context.
+func (c *resultContext) Value(key any) any {
+	if c.plain.Load() {
+		return c.lower.Value(key)
+	}
+	return c.Context.Value(key)
+}
+
 // settings are what the driver is asked for with every query.
-func settings(ctx context.Context) context.Context {
+func settings(ctx context.Context) *resultContext {
 	ctx = gosnowflake.WithArrowBatches(ctx)
-	ctx = gosnowflake.WithHigherPrecision(ctx)
 	ctx = gosnowflake.WithArrowBatchesTimestampOption(ctx, gosnowflake.UseOriginalTimestamp)
-	return gosnowflake.WithQueryTag(ctx, queryTag(sources.PurposeOf(ctx)))
+	ctx = gosnowflake.WithQueryTag(ctx, queryTag(sources.PurposeOf(ctx)))
+	return &resultContext{Context: gosnowflake.WithHigherPrecision(ctx), lower: ctx}
 }
 
 // queryTag names the sync and the run in Snowflake's query history.
@@ -269,14 +304,23 @@ func (s *Source) Describe(ctx context.Context, m models.Model) (models.Schema, e
 	}
 	conn, err := s.db.Conn(ctx)
 	if err != nil {
-		return nil, describeError(ctx, err)
+		return nil, s.fail(ctx, err)
 	}
+	schema, err := s.compile(ctx, conn, statement)
+	if err = errors.Join(err, release(conn)); err != nil {
+		return nil, err
+	}
+	return schema, nil
+}
+
+// compile returns the columns of a statement.
+func (s *Source) compile(ctx context.Context, conn *sql.Conn, statement string) (*columnar.Schema, error) {
 	rows, err := query(gosnowflake.WithDescribeOnly(settings(ctx)), conn, statement)
 	if err != nil {
-		return nil, errors.Join(describeError(ctx, err), release(conn))
+		return nil, s.fail(ctx, err)
 	}
-	schema, err := newSchema(rows)
-	return schema, errors.Join(err, rows.Close(), release(conn))
+	schema, err := newSchema(rows, nil)
+	return schema, errors.Join(err, rows.Close())
 }
 
 // Read implements sources.Source.
@@ -289,16 +333,30 @@ func (s *Source) Read(ctx context.Context, m models.Model) (sources.Rows, error)
 	conn, err := s.db.Conn(ctx)
 	if err != nil {
 		defer cancel()
-		return nil, describeError(ctx, err)
+		return nil, s.fail(ctx, err)
 	}
-	result, err := query(settings(ctx), conn, statement)
+	r, err := s.run(ctx, conn, statement)
 	if err != nil {
 		defer cancel()
-		return nil, errors.Join(describeError(ctx, err), release(conn))
+		return nil, errors.Join(err, release(conn))
 	}
-	r := &rows{ctx: ctx, cancel: cancel, conn: conn, result: result}
+	r.cancel = cancel
 	if err := r.start(); err != nil {
-		return nil, errors.Join(describeError(ctx, err), r.Close())
+		return nil, errors.Join(err, r.Close())
+	}
+	return r, nil
+}
+
+// run compiles a statement and runs it.
+func (s *Source) run(ctx context.Context, conn *sql.Conn, statement string) (*rows, error) {
+	schema, err := s.compile(ctx, conn, statement)
+	if err != nil {
+		return nil, err
+	}
+	r := &rows{source: s, ctx: ctx, conn: conn, settings: settings(ctx)}
+	statement, r.printed = printTimes(statement, schema)
+	if r.result, err = query(r.settings, conn, statement); err != nil {
+		return nil, s.fail(ctx, err)
 	}
 	return r, nil
 }

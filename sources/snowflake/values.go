@@ -2,8 +2,8 @@ package snowflake
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
-	"math/big"
 	"strconv"
 	"strings"
 	"time"
@@ -13,7 +13,7 @@ import (
 )
 
 // appendValue appends a cell of a result in JSON, as the driver hands it out:
-// it reads numbers and times from the texts that Snowflake prints.
+// it makes times of the texts that Snowflake prints, and leaves the others.
 func appendValue(dst []byte, t *columnar.Type, v any) ([]byte, error) {
 	if v == nil {
 		return columnar.AppendNull(dst), nil
@@ -35,26 +35,6 @@ func appendCell(dst []byte, t *columnar.Type, v any) ([]byte, error) {
 			return append(dst, v...), nil
 		}
 		return appendText(dst, t, string(v))
-	case bool:
-		if t.Form == columnar.Boolean {
-			return columnar.AppendBool(dst, v), nil
-		}
-	case int64:
-		if t.Form == columnar.Number {
-			return t.AppendDecimal(dst, strconv.FormatInt(v, 10))
-		}
-	case big.Int:
-		if t.Form == columnar.Number {
-			return t.AppendDecimal(dst, v.String())
-		}
-	case big.Float:
-		if t.Form == columnar.Number {
-			return t.AppendDecimal(dst, v.Text('f', t.Scale))
-		}
-	case float64:
-		if t.Form == columnar.Double {
-			return columnar.AppendFloat(dst, v), nil
-		}
 	case time.Time:
 		return appendTime(dst, t, v)
 	}
@@ -79,6 +59,8 @@ func appendText(dst []byte, t *columnar.Type, s string) ([]byte, error) {
 			return columnar.AppendBool(dst, false), nil
 		}
 		return dst, fmt.Errorf("%.40q is neither true nor false", s)
+	case columnar.Clock:
+		return columnar.AppendClockText(dst, s)
 	case columnar.Blob:
 		switch t.Kind {
 		case models.Bytes:
@@ -105,11 +87,24 @@ func appendTime(dst []byte, t *columnar.Type, v time.Time) ([]byte, error) {
 			days--
 		}
 		return columnar.AppendDay(dst, int32(days)), nil
-	case columnar.Clock:
-		midnight := time.Date(v.Year(), v.Month(), v.Day(), 0, 0, 0, 0, v.Location())
-		return columnar.AppendClock(dst, int64(v.Sub(midnight))), nil
 	case columnar.Instant:
-		return columnar.AppendSecondsNanos(dst, v.Unix(), uint32(v.Nanosecond())), nil
+		return appendMoment(dst, v)
 	}
 	return dst, fmt.Errorf("the driver gave a time, which is not of the type: %s", v)
+}
+
+var errHalf = errors.New("the driver does not tell moments in the last second of 1969 from those in the first of 1970: cast it to VARCHAR in the query")
+
+// appendMoment undoes how the driver reads the text of a moment before 1970:
+// of -1.25 it makes -1 and 0.25 seconds, counting forward what counts back.
+func appendMoment(dst []byte, v time.Time) ([]byte, error) {
+	seconds, nanos := v.Unix(), v.Nanosecond()
+	switch {
+	case nanos == 0:
+	case seconds < 0:
+		seconds, nanos = seconds-1, 1_000_000_000-nanos
+	case seconds == 0: // -0.25 and 0.25 look the same
+		return dst, errHalf
+	}
+	return columnar.AppendSecondsNanos(dst, seconds, uint32(nanos)), nil
 }

@@ -1,0 +1,89 @@
+package snowflake
+
+import (
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"coho/models"
+	"coho/sources"
+	"coho/sources/snowflake/snowflaketest"
+	"coho/sources/sourcetest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// optionsOf are for a server that lets everybody in.
+func optionsOf(server *snowflaketest.Server) Options {
+	return Options{Account: "org-acc", Host: server.URL, User: "coho", Password: "secret-password", Role: "READER", Warehouse: "WH", Database: "DB", Schema: "PUBLIC"}
+}
+
+// open opens a source that the test closes.
+func open(tb testing.TB, o Options) *Source {
+	tb.Helper()
+	s, err := Open(o)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			tb.Error(err)
+		}
+	})
+	return s
+}
+
+// TestConformance runs the suite over results in Arrow and in JSON.
+func TestConformance(t *testing.T) {
+	for _, form := range []struct {
+		name       string
+		json, gzip bool
+		polls      int
+	}{
+		{"arrow", false, false, 0},
+		{"arrow gzipped, in progress at first", false, true, 2},
+		{"json", true, true, 0},
+	} {
+		t.Run(form.name, func(t *testing.T) {
+			a := &answers{types: values(), shape: func(r *snowflaketest.Result) { r.Polls = form.polls }}
+			server := snowflaketest.Start(t, snowflaketest.Options{Answer: a.answer, JSON: form.json, Gzip: form.gzip})
+			d := dialect
+			if form.json {
+				d.Rows, d.Decoded = 200_000, true
+			}
+			sourcetest.Run(t, sourcetest.Harness{
+				Open: func(tb testing.TB) sources.Source {
+					s, err := Open(optionsOf(server))
+					if err != nil {
+						tb.Fatal(err)
+					}
+					return s
+				},
+				Types:        sqlOf(t, a.types),
+				Table:        "things",
+				Slow:         "SELECT slow()",
+				Failing:      "SELECT 1/0",
+				FailingError: "Division by zero",
+				FailsWhole:   true,
+				Refused: map[string]string{
+					"INSERT INTO things VALUES (3)": "unexpected 'INSERT INTO things",
+					"SELECT 1) ; DROP TABLE things": "closes a parenthesis",
+					"CALL procedure()":              "unexpected 'CALL",
+				},
+				Connections: func(testing.TB) int { return server.Sessions() },
+				Dialect:     d,
+			})
+		})
+	}
+}
+
+// TestMissingPermission checks that the error says what to do.
+func TestMissingPermission(t *testing.T) {
+	a := &answers{}
+	server := snowflaketest.Start(t, snowflaketest.Options{Answer: a.answer})
+	_, err := open(t, optionsOf(server)).Read(t.Context(), models.Model{Table: "secrets"})
+	const want = "SQL access control error: Insufficient privileges to operate on table 'SECRETS'; grant the source's role what it lacks (Snowflake 003001, query 01b00000-0000-0000-0000-000000000002)"
+	if err == nil || err.Error() != want {
+		t.Errorf("error = %v\nwant    %s", err, want)
+	}
+}
