@@ -36,7 +36,8 @@ type builder struct {
 	named map[int64]matchRef
 
 	meta     planMeta
-	fields   []int64 // by field, how many operations send it
+	fields   []int64       // by field, how many operations send it
+	distinct []*valueCount // guarded by mu: by field, its values where they are counted
 	samples  [KindCount][]keptSample
 	dropped  SettledSet // operations that turned out not to be sent
 	removals int64      // operations on rows that left the model
@@ -138,6 +139,7 @@ func (b *builder) open(ctx context.Context, parts int) (err error) {
 		return err
 	}
 	b.fields = make([]int64, len(s.Fields))
+	b.distinct = make([]*valueCount, len(s.Fields))
 	for i := range s.Fields {
 		b.meta.Fields = append(b.meta.Fields, s.Fields[i].Name)
 	}

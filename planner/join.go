@@ -79,6 +79,7 @@ func (b *builder) join(ctx context.Context) error {
 	for range workers {
 		wg.Go(func() {
 			j := newJoiner(ctx, b, pool)
+			defer b.countValues(j.distinct)
 			for ctx.Err() == nil {
 				g := int(taken.Add(1)) - 1
 				if g >= groups {
@@ -98,6 +99,21 @@ func (b *builder) join(ctx context.Context) error {
 	}
 	wg.Wait()
 	return err
+}
+
+// countValues adds what a worker counted of the fields' values.
+func (b *builder) countValues(counted []*valueCount) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for f, d := range counted {
+		switch {
+		case d == nil:
+		case b.distinct[f] == nil:
+			b.distinct[f] = d
+		default:
+			b.distinct[f].merge(d)
+		}
+	}
 }
 
 // collect writes the workers' chunks, partition by partition.

@@ -37,25 +37,33 @@ type joiner struct {
 	cur   Cursor
 	entry Entry // the current one, where merge says that there is one
 
-	kept   [][]byte // the cells of builder.columns
-	cells  [][]byte // the same, by column
-	values []models.Value
-	errs   []error
-	result []models.Cell
-	op     Operation
-	keyBuf []byte
-	body   []byte
+	kept     [][]byte // the cells of builder.columns
+	cells    [][]byte // the same, by column
+	values   []models.Value
+	errs     []error
+	result   []models.Cell
+	distinct []*valueCount // by field, of those whose values are counted
+	op       Operation
+	keyBuf   []byte
+	body     []byte
 }
 
 func newJoiner(ctx context.Context, b *builder, pool *sync.Pool) *joiner {
 	n := len(b.spec.Fields)
 	s := b.spec
+	counted := make([]*valueCount, n)
+	for i := range s.Fields {
+		if s.Fields[i].CountValues {
+			counted[i] = newValueCount()
+		}
+	}
 	return &joiner{
 		ctx: ctx, b: b, spec: s, pool: pool,
 		pairs: s.comparesMatches(), holds: s.holdsMatches(),
 		kept:   make([][]byte, len(b.columns)),
 		cells:  make([][]byte, len(b.schema.Columns())),
 		values: make([]models.Value, n), errs: make([]error, n), result: make([]models.Cell, n),
+		distinct: counted,
 	}
 }
 
@@ -274,6 +282,9 @@ func (j *joiner) emit(before *Record, match string) error {
 		if a := &o.Assignments[i]; a.Send != Keep {
 			c.fields[a.Field]++
 			c.bytes += int64(len(a.Cell.Text))
+			if d := j.distinct[a.Field]; d != nil && !a.Cell.Null {
+				d.add(a.Cell.Text)
+			}
 		}
 	}
 	removal := o.Fingerprint == Hash{}

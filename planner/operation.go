@@ -106,6 +106,10 @@ type Field struct {
 	// SelfReference: the cell is the match value of another record of the
 	// same object, so that record must be written in an earlier pass.
 	SelfReference bool
+
+	// CountValues has the summary say how many different values the field has
+	// among the operations that send it.
+	CountValues bool
 }
 
 // Clone returns a copy that stays valid when the reader moves on. The copy's

@@ -464,6 +464,15 @@ func (b *builder) summarize(levels []uint16, passes int) {
 			s.Fields[b.spec.Fields[i].Name] = n
 		}
 	}
+	for i, d := range b.distinct {
+		if d == nil || d.sends == 0 {
+			continue
+		}
+		if s.Values == nil {
+			s.Values = make(map[string]Values)
+		}
+		s.Values[b.spec.Fields[i].Name] = d.values()
+	}
 	for _, kept := range b.samples {
 		n := 0
 		for _, k := range kept {

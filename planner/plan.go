@@ -25,6 +25,9 @@ type Summary struct {
 	// Bytes is the sum of the lengths of all cells that would be sent, for
 	// estimates.
 	Bytes int64
+	// Values counts the different values of each field that asks for it
+	// (Field.CountValues), for estimates.
+	Values map[string]Values `json:",omitempty"`
 }
 
 // RowCounts counts rows of the model: Read = Unchanged + Added + Changed +

@@ -181,7 +181,7 @@ type Target struct {
 func (t *Target) Fields() []planner.Field {
 	out := make([]planner.Field, len(t.columns))
 	for i, c := range t.columns {
-		out[i] = planner.Field{Name: c.Name, CreateOnly: c.createOnly, KeepOnClear: c.keep, SelfReference: c.self}
+		out[i] = planner.Field{Name: c.Name, CreateOnly: c.createOnly, KeepOnClear: c.keep, SelfReference: c.self, CountValues: c.byQuery}
 	}
 	return out
 }

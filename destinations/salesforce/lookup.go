@@ -68,16 +68,14 @@ func (t *Target) Lookups() []destinations.Lookup {
 	return out
 }
 
-// referenceCalls is what finding a plan's references costs in queries, at most:
-// how many values are distinct, and how many of them a snapshot knows, is only
-// known once the plan is sent. Where a snapshot is asked first, nothing is
-// counted.
+// referenceCalls is what finding a plan's references costs in queries. Where a
+// snapshot is asked first, nothing is counted: how many of the values it does not
+// know is only known once the plan is sent.
 func (t *Target) referenceCalls(s planner.Summary) int64 {
 	var calls int64
 	for _, col := range t.columns {
-		if n := s.Fields[col.Name]; col.byQuery && len(col.syncs) == 0 && n > 0 {
-			const usual = 18 // bytes of a value
-			calls += lookUps(n, windowValues, usual)
+		if v := s.Values[col.Name]; col.byQuery && len(col.syncs) == 0 && v.Distinct > 0 {
+			calls += lookUps(v.Distinct, windowValues, v.Bytes)
 		}
 	}
 	return calls
