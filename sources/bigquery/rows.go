@@ -34,10 +34,9 @@ type rows struct {
 	job    *bigquery.Job
 	schema *columnar.Schema
 
-	// Of a result by REST. The first row is read to learn how many there are.
+	// Of a result by REST.
 	iterator *bigquery.RowIterator
 	values   []bigquery.Value
-	first    bool
 
 	// Of a result through the Storage Read API.
 	streams *streams
@@ -59,15 +58,10 @@ func (r *rows) start() error {
 		return err
 	}
 	r.iterator.PageInfo().MaxSize = pageRows
-	err = r.iterator.Next(&r.values)
-	if errors.Is(err, iterator.Done) {
+	if r.total = r.iterator.TotalRows; r.total == 0 {
 		r.complete = true
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	r.first, r.total = true, r.iterator.TotalRows
 	if r.total < r.source.large || !r.source.mayReadStorage() {
 		return nil
 	}
@@ -141,15 +135,12 @@ func (r *rows) Next() bool {
 }
 
 func (r *rows) nextValues() error {
-	if !r.first {
-		if err := r.iterator.Next(&r.values); err != nil {
-			if errors.Is(err, iterator.Done) {
-				return io.EOF
-			}
-			return err
+	if err := r.iterator.Next(&r.values); err != nil {
+		if errors.Is(err, iterator.Done) {
+			return io.EOF
 		}
+		return err
 	}
-	r.first = false
 	fields := r.schema.Fields()
 	if len(r.values) != len(fields) {
 		return fmt.Errorf("a row has %d columns instead of %d", len(r.values), len(fields))

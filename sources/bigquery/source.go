@@ -2,6 +2,7 @@ package bigquery
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 
 	"cloud.google.com/go/bigquery"
 	storage "cloud.google.com/go/bigquery/storage/apiv1"
+	"google.golang.org/api/googleapi"
 	"google.golang.org/api/iterator"
 	"google.golang.org/api/option"
 	htransport "google.golang.org/api/transport/http"
@@ -52,6 +54,7 @@ type Options struct {
 type Source struct {
 	options Options
 	large   uint64 // rows from where on a result is read through the Storage Read API
+	side    int32  // streams of a result read side by side, at most
 	log     *slog.Logger
 
 	life context.Context // ends with Close
@@ -84,7 +87,7 @@ func Open(o Options) (*Source, error) {
 	}
 	// The source's own life, not a caller's: Close ends it.
 	life, end := context.WithCancelCause(context.Background())
-	return &Source{options: o, large: largeRows, log: log, life: life, end: end}, nil
+	return &Source{options: o, large: largeRows, side: maxStreams, log: log, life: life, end: end}, nil
 }
 
 // bound returns a context that ends with ctx or with the source.
@@ -300,8 +303,11 @@ func (s *Source) BytesBilled(ctx context.Context, m models.Model) (int64, error)
 	return c.bytes, nil
 }
 
-// cancelPatience bounds the request that cancels a job.
-const cancelPatience = 10 * time.Second
+const (
+	cancelPatience = 10 * time.Second       // bounds the requests that cancel a job
+	lookupPause    = 250 * time.Millisecond // between looking for a job that was not answered
+	lookups        = 4                      // times it is looked for again
+)
 
 // Read implements sources.Source.
 func (s *Source) Read(ctx context.Context, m models.Model) (sources.Rows, error) {
@@ -337,27 +343,53 @@ func (s *Source) read(ctx context.Context, m models.Model) (*rows, error) {
 	if err != nil {
 		return nil, err
 	}
+	// An id of the source's own: the job can be named, and so canceled, before
+	// BigQuery has answered that it runs.
+	q.JobID = "coho_" + rand.Text()
 	job, err := q.Run(ctx)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		var status *bigquery.JobStatus
+		if status, err = job.Wait(ctx); err == nil {
+			err = status.Err()
+		}
 	}
-	status, err := job.Wait(ctx)
 	if ctx.Err() != nil {
 		// BigQuery goes on with a job that nobody waits for, and bills it.
-		stop, done := context.WithTimeout(context.WithoutCancel(ctx), cancelPatience)
-		defer done()
-		if cerr := job.Cancel(stop); cerr != nil {
-			return nil, fmt.Errorf("cancel job %s: %w", job.ID(), cerr)
+		if err := cancelJob(context.WithoutCancel(ctx), client, q.JobID, job); err != nil {
+			s.log.Warn("a query could not be canceled in BigQuery", "job", q.JobID, "error", err)
 		}
 		return nil, ctx.Err()
 	}
 	if err != nil {
 		return nil, err
 	}
-	if err := status.Err(); err != nil {
-		return nil, err
-	}
 	return &rows{source: s, job: job}, nil
+}
+
+// cancelJob cancels a job that may have been sent and not answered yet: job is
+// then nil, and BigQuery may come to know of it in a moment.
+func cancelJob(ctx context.Context, client *bigquery.Client, id string, job *bigquery.Job) error {
+	ctx, done := context.WithTimeout(ctx, cancelPatience)
+	defer done()
+	for attempt := 0; job == nil; attempt++ {
+		var err error
+		job, err = client.JobFromID(ctx, id)
+		var answer *googleapi.Error
+		switch {
+		case err == nil:
+		case !errors.As(err, &answer) || answer.Code != http.StatusNotFound:
+			return fmt.Errorf("find the job: %w", err)
+		case attempt == lookups:
+			return nil // it never began
+		default:
+			select {
+			case <-time.After(lookupPause):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	}
+	return job.Cancel(ctx)
 }
 
 // Close implements sources.Source: what still runs ends with an error.

@@ -36,22 +36,13 @@ type streams struct {
 
 // openStreams begins to read the table that a query's result is in.
 func (s *Source) openStreams(ctx context.Context, job *bigquery.Job) (*streams, error) {
-	config, err := job.Config()
+	table, err := s.destination(ctx, job)
 	if err != nil {
 		return nil, fmt.Errorf("find the result of job %s: %w", job.ID(), err)
 	}
-	query, ok := config.(*bigquery.QueryConfig)
-	if !ok || query.Dst == nil {
-		return nil, fmt.Errorf("find the result of job %s: it names no table", job.ID())
-	}
-	table := query.Dst
 	client, err := s.storageReader()
 	if err != nil {
 		return nil, err
-	}
-	side := int32(maxStreams)
-	if s.options.StorageEndpoint != "" {
-		side = 1 // the emulator there is has no more
 	}
 	session, err := client.CreateReadSession(ctx, &storagepb.CreateReadSessionRequest{
 		Parent: "projects/" + s.options.Project,
@@ -59,7 +50,7 @@ func (s *Source) openStreams(ctx context.Context, job *bigquery.Job) (*streams, 
 			Table:      fmt.Sprintf("projects/%s/datasets/%s/tables/%s", table.ProjectID, table.DatasetID, table.TableID),
 			DataFormat: storagepb.DataFormat_ARROW,
 		},
-		MaxStreamCount: side,
+		MaxStreamCount: s.side,
 	})
 	if err != nil {
 		return nil, err
@@ -84,6 +75,37 @@ func (s *Source) openStreams(ctx context.Context, job *bigquery.Job) (*streams, 
 		close(out.out)
 	}()
 	return out, nil
+}
+
+// destination returns the table that BigQuery keeps a query's result in for a
+// day. The answer to the insert need not name it; that to a look afterwards does.
+func (s *Source) destination(ctx context.Context, job *bigquery.Job) (*bigquery.Table, error) {
+	if table, err := destinationOf(job); table != nil || err != nil {
+		return table, err
+	}
+	client, err := s.jobs()
+	if err != nil {
+		return nil, err
+	}
+	if job, err = client.JobFromProject(ctx, job.ProjectID(), job.ID(), job.Location()); err != nil {
+		return nil, err
+	}
+	table, err := destinationOf(job)
+	if table == nil && err == nil {
+		err = errors.New("it names no table")
+	}
+	return table, err
+}
+
+func destinationOf(job *bigquery.Job) (*bigquery.Table, error) {
+	config, err := job.Config()
+	if err != nil {
+		return nil, err
+	}
+	if query, ok := config.(*bigquery.QueryConfig); ok {
+		return query.Dst, nil
+	}
+	return nil, nil
 }
 
 // next returns the next record batch, which the caller releases; io.EOF after
