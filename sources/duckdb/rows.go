@@ -19,7 +19,13 @@ var (
 	errCellSize   = errors.New("a value of 2 GiB or more cannot be read")
 )
 
-// rows streams a result's chunks.
+// chunksAhead is how many chunks are fetched before they are asked for. A chunk
+// of ten CRM columns is half a megabyte.
+const chunksAhead = 4
+
+// rows streams a result's chunks. DuckDB makes a chunk in the call that fetches
+// it, so a goroutine of its own fetches: on two cores the next chunks are read
+// while the rows of this one are taken.
 type rows struct {
 	session *session
 	ctx     context.Context // the rows' life: the query is interrupted when it ends
@@ -39,6 +45,11 @@ type rows struct {
 	complete bool
 	err      error
 	closing  sync.Once
+
+	chunks   chan bindings.DataChunk // closed when fetching has ended; nil before it began
+	ended    bool                    // written before chunks is closed: the result has no more
+	failure  string                  // written before chunks is closed
+	fetching sync.WaitGroup
 }
 
 // start runs the query until its result can be taken.
@@ -69,7 +80,28 @@ func (r *rows) start(m models.Model) error {
 	for i, t := range r.schema.types {
 		r.vectors[i] = newVector(t)
 	}
+	r.chunks = make(chan bindings.DataChunk, chunksAhead)
+	r.fetching.Go(r.fetchAll)
 	return nil
+}
+
+// fetchAll fetches chunks until the result or the rows' life ends.
+func (r *rows) fetchAll() {
+	defer close(r.chunks)
+	for !r.watch.canceled.Load() {
+		chunk := bindings.FetchChunk(r.result)
+		if chunk.Ptr == nil {
+			r.failure = bindings.ResultError(&r.result)
+			r.ended = r.failure == "" && !r.watch.canceled.Load()
+			return
+		}
+		select {
+		case r.chunks <- chunk:
+		case <-r.ctx.Done():
+			bindings.DestroyDataChunk(&chunk)
+			return
+		}
+	}
 }
 
 // Schema implements sources.Rows.
@@ -124,17 +156,20 @@ func (r *rows) Next() bool {
 func (r *rows) fetch() bool {
 	bindings.DestroyDataChunk(&r.chunk)
 	r.at, r.n = 0, 0
-	r.chunk = bindings.FetchChunk(r.result)
-	if r.watch.canceled.Load() {
+	chunk, more := <-r.chunks
+	r.chunk = chunk
+	switch {
+	case r.watch.canceled.Load() || r.ctx.Err() != nil:
 		r.err = canceledError(r.ctx)
 		return false
-	}
-	if r.chunk.Ptr == nil {
-		if message := bindings.ResultError(&r.result); message != "" {
-			r.err = queryError(r.ctx, message)
-		} else {
-			r.complete = true
-		}
+	case !more && r.failure != "":
+		r.err = queryError(r.ctx, r.failure)
+		return false
+	case !more && !r.ended:
+		r.err = canceledError(r.ctx)
+		return false
+	case !more:
+		r.complete = true
 		return false
 	}
 	r.n = int(bindings.DataChunkGetSize(r.chunk))
@@ -152,8 +187,14 @@ func (r *rows) Close() error {
 			r.err = errRowsClosed
 		}
 		r.row = nil
+		r.cancel() // interrupts a fetch
+		if r.chunks != nil {
+			for chunk := range r.chunks {
+				bindings.DestroyDataChunk(&chunk)
+			}
+		}
+		r.fetching.Wait()
 		r.watch.stop()
-		r.cancel()
 		bindings.DestroyDataChunk(&r.chunk)
 		bindings.DestroyResult(&r.result)
 		r.session.release()
