@@ -46,6 +46,9 @@ var hints = map[string]string{
 	"timeout":                  "it ran longer than timeout allows",
 	"stopped":                  "somebody canceled the job",
 	"billingNotEnabled":        "enable billing for the project",
+	"authError":                "the credentials are not valid any more: sign in again or make a new key",
+	"resourcesExceeded":        "let the query sort or join less",
+	"responseTooLarge":         "let the query return less",
 }
 
 // describeError turns the client's error into one line. ctx is the query's:
@@ -83,10 +86,21 @@ func describeError(ctx context.Context, err error) error {
 			reason, message = s.Code().String(), s.Message()
 			break
 		}
-		return fmt.Errorf("talk to BigQuery: %w", err)
+		return &connectionError{err}
 	}
 	return &Error{Reason: reason, Message: strings.Join(strings.Fields(message), " "), Hint: hints[reason]}
 }
+
+// connectionError is a failure to reach BigQuery, or to sign in, on one line.
+type connectionError struct{ err error }
+
+// Error implements error.
+func (e *connectionError) Error() string {
+	return "talk to BigQuery: " + strings.Join(strings.Fields(e.err.Error()), " ")
+}
+
+// Unwrap returns the client's own error.
+func (e *connectionError) Unwrap() error { return e.err }
 
 // signInError keeps of an error of signing in what tells no secret.
 func signInError(err error) error {

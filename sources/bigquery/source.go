@@ -63,7 +63,7 @@ type Source struct {
 	mu     sync.Mutex // guards what follows
 	closed bool
 	client *bigquery.Client            // nil until the first query
-	idle   func()                      // closes what connections of the client are not in use
+	conns  *connections                // the client's
 	reader *storage.BigQueryReadClient // nil until the first large result
 	noRead bool                        // the Storage Read API may not be used, which has been said
 }
@@ -130,6 +130,8 @@ func (s *Source) jobs() (*bigquery.Client, error) {
 	}
 	// A transport of its own, since the client does not close what it opened.
 	base := http.DefaultTransport.(*http.Transport).Clone()
+	conns := newConnections(base.DialContext)
+	base.DialContext = conns.dialContext
 	// It keeps the context for its token requests.
 	signed, err := htransport.NewTransport(s.life, base, append(options, option.WithScopes(bigquery.Scope))...)
 	if err != nil {
@@ -140,7 +142,7 @@ func (s *Source) jobs() (*bigquery.Client, error) {
 		return nil, signInError(err)
 	}
 	client.Location = s.options.Location
-	s.client, s.idle = client, base.CloseIdleConnections
+	s.client, s.conns = client, conns
 	return client, nil
 }
 
@@ -397,7 +399,7 @@ func (s *Source) Close() error {
 	s.mu.Lock()
 	closed := s.closed
 	s.closed = true
-	client, idle, reader := s.client, s.idle, s.reader
+	client, conns, reader := s.client, s.conns, s.reader
 	s.mu.Unlock()
 	if closed {
 		return nil
@@ -408,7 +410,7 @@ func (s *Source) Close() error {
 		if err := client.Close(); err != nil {
 			errs = append(errs, fmt.Errorf("close the client: %w", err))
 		}
-		idle()
+		conns.close()
 	}
 	if reader != nil {
 		if err := reader.Close(); err != nil {
