@@ -80,6 +80,10 @@ var _ sources.Source = (*Source)(nil)
 // errClosed is the cause with which Close ends what still runs.
 var errClosed = errors.New("the source is closed")
 
+// shortSecret is a length below which a secret's text stands in messages by
+// chance; Snowflake has none as short.
+const shortSecret = 8
+
 // quiet settles, once a process, what the driver takes from the environment
 // only: no library unpacked to disk, no questions to the machine's cloud about
 // itself, nothing written to standard error.
@@ -105,7 +109,7 @@ func Open(o Options) (*Source, error) {
 	}
 	var secrets []string
 	for _, secret := range []models.Secret{o.Password, o.OAuthToken, o.AccessToken} {
-		if secret != "" {
+		if len(secret) >= shortSecret {
 			secrets = append(secrets, secret.Reveal(), "...")
 		}
 	}
