@@ -36,6 +36,13 @@
 // reason and leave the snapshot as it is. Files are on disk, marker last, before
 // Build returns; a plan without its marker is no plan (ErrIncomplete).
 //
+// The whole of coho, planning and sending upserts of five fields from Parquet
+// through Bulk API 2.0, took 108 MB at most for 100,000 rows, 141 MB for a million
+// and 145 MB for three million (two cores, 23 November 2026): what grows is these
+// bounds being filled. DuckDB's reader of CSV files adds buffers of 30 MB as a file
+// has them, up to about four: planning took 160 MB for a file of 7 MB, 216 MB for
+// 79 MB and 275 MB for 245 MB.
+//
 // It must never send anything, write the snapshot, read the clock or decide by
 // chance: the same rows and snapshot give the same plan.
 package planner

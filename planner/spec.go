@@ -94,7 +94,7 @@ type Spec struct {
 	Partitions int
 
 	// MemoryLimit is how much memory rows may take before they go to disk, in
-	// bytes; 0 is 32 MiB.
+	// bytes; 0 is 8 MiB.
 	MemoryLimit int64
 
 	// SpillDir is where rows go past MemoryLimit; "" is the plan's own
