@@ -17,7 +17,7 @@ var examples = map[string]string{
 	"bigint": "'9223372036854775807'::bigint", "bit": "B'1'", "bit varying": "B'1101'::varbit(8)", "boolean": "true",
 	"box": "'(1,1),(0,0)'::box", "bytea": `'\x00ff10'::bytea`, "character": "'abc'::char(10)",
 	"character varying": "'abc'::varchar(10)", "cidr": "'10.0.0.0/8'::cidr", "circle": "'<(0,0),2>'::circle", "date": "'2024-02-29'::date",
-	"daterange": "'[2024-01-01,2024-02-01)'::daterange",
+	"daterange":        "'[2024-01-01,2024-02-01)'::daterange",
 	"double precision": "0.1::float8", "inet": "'192.168.0.1/24'::inet", "int4range": "'[1,5)'::int4range",
 	"int8range": "'[1,5)'::int8range", "integer": "'-2147483648'::integer",
 	"interval": "'1 year 2 days 04:05:06.7'::interval", "json": `'{"b": 1,  "a": "ü"}'::json`, "jsonb": `'{"b": 1, "a": [null, 1.50]}'::jsonb`,
@@ -27,8 +27,8 @@ var examples = map[string]string{
 	"oid": "'4294967295'::oid", "path": "'[(0,0),(1,1)]'::path", "point": "'(1.5,2)'::point", "polygon": "'((0,0),(1,1),(1,0))'::polygon",
 	"real": "0.1::real", "smallint": "'32767'::smallint", "text": "'Grüße 🌍'::text", "time without time zone": "'23:59:59.999999'::time",
 	"time with time zone": "'04:05:06.789-08'::timetz", "timestamp without time zone": "'2024-02-29 12:34:56.789012'::timestamp",
-	"timestamp with time zone": "'2024-03-31 02:30:00.5+05:30'::timestamptz", 
-	"tsquery": "'a & b'::tsquery", "tsrange": "'[2024-01-01,2024-01-02)'::tsrange", 
+	"timestamp with time zone": "'2024-03-31 02:30:00.5+05:30'::timestamptz",
+	"tsquery":                  "'a & b'::tsquery", "tsrange": "'[2024-01-01,2024-01-02)'::tsrange",
 	"tstzrange": "'[2024-01-01 00:00Z,2024-01-02 00:00Z)'::tstzrange", "tsvector": "'a b'::tsvector", "uuid": "'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11'::uuid", "xml": "'<a>1</a>'::xml",
 }
 

@@ -73,7 +73,12 @@ func Code(s string) string {
 	if r := []rune(s); len(r) > shown {
 		s = string(r[:shown]) + "…"
 	}
-	s = strings.NewReplacer("\n", "␊", "\r", "␍", "\t", "␉", "\x00", "␀").Replace(s)
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' {
+			return '␀' + r // the pictures of the control characters
+		}
+		return r
+	}, s)
 	fence := "`"
 	for strings.Contains(s, fence) {
 		fence += "`"
