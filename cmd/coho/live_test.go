@@ -38,3 +38,17 @@ func TestReadingPace(t *testing.T) {
 		})
 	}
 }
+
+// TestWritingTellsParallelism: while a run writes, its line on a terminal and what
+// is logged elsewhere say how much the org is given at once.
+func TestWritingTellsParallelism(t *testing.T) {
+	at := time.Now()
+	p := server.Progress{Sync: "accounts", Stage: "writing", Total: 1000, Settled: 400, InFlight: 3, Parallelism: 7, Locks: 2, Retries: 5}
+	r := &liveRun{progress: func() server.Progress { return p }, stage: "writing", since: at}
+	if got, want := r.line("accounts", at), "accounts: writing  400 of 1,000 sent  3 of 7 in flight"; got != want {
+		t.Errorf("the line is\n%q, want\n%q", got, want)
+	}
+	if got, want := fmt.Sprint(r.logged(at)[12:]), "[in_flight 3 parallelism 7 locks 2 retries 5]"; got != want {
+		t.Errorf("what is logged is\n%s, want\n%s", got, want)
+	}
+}

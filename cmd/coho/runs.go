@@ -223,7 +223,7 @@ func explain(code string) string {
 	case "MULTIPLE_MATCHES":
 		return "Several records of the org have the value, so none was chosen; merge them, or match on a unique field."
 	case "REFERENCE_NOT_FOUND":
-		return "The record that a lookup names is not in the org; sync the parents first, or correct the value."
+		return "The record that a lookup names is not in the org; sync the parents first, or correct the value. New records that refer to each other in a circle are written with invalid_relationships = \"omit_values\", and refer to each other after the next run."
 	case "RETRY_LATER":
 		return "The org refused the row before and retry_rejected passes it over for now; correct the row or the mapping, or run with --full."
 	case "NOT_SENDABLE_IN_CSV":
