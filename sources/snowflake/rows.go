@@ -36,6 +36,7 @@ type rows struct {
 	at      int                 // next row of the batch
 
 	values []driver.Value // of a result in JSON; nil for Arrow
+	ended  bool           // there is no more of it
 
 	frame, row []byte
 	complete   bool
@@ -157,7 +158,9 @@ func (r *rows) nextRecord() error {
 }
 
 func (r *rows) nextValues() error {
-	switch err := r.result.Next(r.values); {
+	err := r.result.Next(r.values)
+	r.ended = err != nil
+	switch {
 	case errors.Is(err, io.EOF) && r.ctx.Err() == nil:
 		return io.EOF
 	case err != nil || r.ctx.Err() != nil:
@@ -185,8 +188,12 @@ func (r *rows) Close() error {
 		for _, record := range r.records {
 			record.Release()
 		}
-		if r.files != nil {
+		switch {
+		case r.files != nil:
 			r.files.close()
+		case r.values != nil && !r.ended:
+			for r.result.Next(r.values) == nil { // until the driver's goroutine has seen that the context ended
+			}
 		}
 		r.closeErr = errors.Join(r.result.Close(), release(r.conn))
 	})

@@ -103,6 +103,10 @@ func Open(o Options) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
+	return o.open(config), nil
+}
+
+func (o Options) open(config *gosnowflake.Config) *Source {
 	log := o.Logger
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -117,7 +121,7 @@ func Open(o Options) (*Source, error) {
 	db.SetMaxIdleConns(idleSessions)
 	db.SetConnMaxIdleTime(idleTime)
 	life, end := context.WithCancelCause(context.Background())
-	return &Source{db: db, log: log, secrets: strings.NewReplacer(secrets...), life: life, end: end}, nil
+	return &Source{db: db, log: log, secrets: strings.NewReplacer(secrets...), life: life, end: end}
 }
 
 func (o Options) config() (*gosnowflake.Config, error) {
@@ -280,6 +284,9 @@ func (c *resultContext) Value(key any) any {
 // settings are what the driver is asked for with every query.
 func settings(ctx context.Context) *resultContext {
 	ctx = gosnowflake.WithArrowBatches(ctx)
+	// Of a result in JSON: one file after the other and row by row, instead of
+	// ten files at a time by goroutines that may never end.
+	ctx = gosnowflake.WithStreamDownloader(ctx)
 	ctx = gosnowflake.WithArrowBatchesTimestampOption(ctx, gosnowflake.UseOriginalTimestamp)
 	ctx = gosnowflake.WithQueryTag(ctx, queryTag(sources.PurposeOf(ctx)))
 	return &resultContext{Context: gosnowflake.WithHigherPrecision(ctx), lower: ctx}

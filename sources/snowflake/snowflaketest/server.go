@@ -450,7 +450,7 @@ var errCut = errors.New("cut off")
 
 // cutter writes so many bytes and then fails.
 type cutter struct {
-	w    io.Writer
+	w    http.ResponseWriter
 	left int
 }
 
@@ -458,6 +458,7 @@ type cutter struct {
 func (c *cutter) Write(p []byte) (int, error) {
 	if len(p) > c.left {
 		n, _ := c.w.Write(p[:c.left])
+		_ = http.NewResponseController(c.w).Flush() // the client has begun to read when the connection goes
 		c.left = 0
 		return n, errCut
 	}
