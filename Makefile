@@ -3,7 +3,7 @@
 # missing.
 
 .DEFAULT_GOAL := build
-.PHONY: build install demo test test-deps lint bench fuzz chaos soak
+.PHONY: build install demo test test-warehouses test-deps lint bench fuzz chaos soak
 
 # build makes bin/coho.
 build:
@@ -22,6 +22,11 @@ demo:
 # detector. PKG=./planner/... narrows it.
 test:
 	@scripts/test $(PKG)
+
+# test-warehouses tests the BigQuery and Snowflake sources against emulators that
+# other people wrote, which it builds once (ten minutes and 300 MB).
+test-warehouses:
+	@scripts/test-warehouses $(PKG)
 
 # test-deps finds or installs a PostgreSQL server's binaries.
 test-deps:

@@ -3,43 +3,71 @@ package bigquery
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"sync"
+	"time"
 )
 
 // connections are those that a client has open. A transport closes none that is
 // in use, nor one that is still being dialed, when it is told to close them.
 type connections struct {
-	dial func(ctx context.Context, network, address string) (net.Conn, error)
+	dial     func(ctx context.Context, network, address string) (net.Conn, error)
+	patience time.Duration
 
 	mu     sync.Mutex // guards what follows
 	open   map[*connection]bool
+	gone   time.Time // since when no connection can be had; zero if the last could
 	closed bool
 }
+
+// dialPatience is how long BigQuery may be out of reach. The client itself would
+// try again for ever where a connection is refused.
+const dialPatience = 2 * time.Minute
 
 type connection struct {
 	net.Conn
 	owner *connections
 }
 
-func newConnections(dial func(ctx context.Context, network, address string) (net.Conn, error)) *connections {
-	return &connections{dial: dial, open: map[*connection]bool{}}
+func newConnections(dial func(ctx context.Context, network, address string) (net.Conn, error), patience time.Duration) *connections {
+	return &connections{dial: dial, patience: patience, open: map[*connection]bool{}}
 }
 
 // dialContext opens a connection that close closes.
 func (c *connections) dialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	inner, err := c.dial(ctx, network, address)
 	if err != nil {
-		return nil, err
+		return nil, c.failed(ctx, address, err)
 	}
 	conn := &connection{Conn: inner, owner: c}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.gone = time.Time{}
 	if c.closed {
 		return nil, errors.Join(errClosed, inner.Close())
 	}
 	c.open[conn] = true
 	return conn, nil
+}
+
+// failed returns the error of a connection that could not be had: at first the
+// network's own, with which the client tries again, and then one with which it
+// does not.
+func (c *connections) failed(ctx context.Context, address string, err error) error {
+	if ctx.Err() != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	if c.gone.IsZero() {
+		c.gone = now
+	}
+	if out := now.Sub(c.gone); out > c.patience {
+		return fmt.Errorf("%s is out of reach since %s", address, out.Round(time.Second))
+	}
+	return err
 }
 
 // Close implements net.Conn.

@@ -55,7 +55,9 @@ type Source struct {
 	options Options
 	large   uint64 // rows from where on a result is read through the Storage Read API
 	side    int32  // streams of a result read side by side, at most
-	log     *slog.Logger
+
+	patience time.Duration // how long BigQuery may be out of reach
+	log      *slog.Logger
 
 	life context.Context // ends with Close
 	end  context.CancelCauseFunc
@@ -87,7 +89,11 @@ func Open(o Options) (*Source, error) {
 	}
 	// The source's own life, not a caller's: Close ends it.
 	life, end := context.WithCancelCause(context.Background())
-	return &Source{options: o, large: largeRows, side: maxStreams, log: log, life: life, end: end}, nil
+	s := &Source{options: o, large: largeRows, side: maxStreams, patience: dialPatience, log: log, life: life, end: end}
+	if o.StorageEndpoint != "" {
+		s.side = 1 // emulators refuse more
+	}
+	return s, nil
 }
 
 // bound returns a context that ends with ctx or with the source.
@@ -130,7 +136,7 @@ func (s *Source) jobs() (*bigquery.Client, error) {
 	}
 	// A transport of its own, since the client does not close what it opened.
 	base := http.DefaultTransport.(*http.Transport).Clone()
-	conns := newConnections(base.DialContext)
+	conns := newConnections(base.DialContext, s.patience)
 	base.DialContext = conns.dialContext
 	// It keeps the context for its token requests.
 	signed, err := htransport.NewTransport(s.life, base, append(options, option.WithScopes(bigquery.Scope))...)
@@ -170,6 +176,8 @@ func (s *Source) storageReader() (*storage.BigQueryReadClient, error) {
 	if err != nil {
 		return nil, signInError(err)
 	}
+	// Its own way would be to call again for a day.
+	reader.CallOptions.ReadRows = nil
 	s.reader = reader
 	return reader, nil
 }

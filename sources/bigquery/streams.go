@@ -22,6 +22,9 @@ import (
 // so, in memory.
 const maxStreams = 4
 
+// sessionPatience bounds opening a session, tries again included.
+const sessionPatience = 2 * time.Minute
+
 // streams reads a result through the Storage Read API. next and close are
 // called by one goroutine.
 type streams struct {
@@ -44,7 +47,9 @@ func (s *Source) openStreams(ctx context.Context, job *bigquery.Job) (*streams, 
 	if err != nil {
 		return nil, err
 	}
-	session, err := client.CreateReadSession(ctx, &storagepb.CreateReadSessionRequest{
+	opening, done := context.WithTimeout(ctx, sessionPatience)
+	defer done()
+	session, err := client.CreateReadSession(opening, &storagepb.CreateReadSessionRequest{
 		Parent: "projects/" + s.options.Project,
 		ReadSession: &storagepb.ReadSession{
 			Table:      fmt.Sprintf("projects/%s/datasets/%s/tables/%s", table.ProjectID, table.DatasetID, table.TableID),

@@ -43,7 +43,8 @@ func (f *Failure) Error() string { return f.Message }
 // Options say how the server behaves.
 type Options struct {
 	// Answer says what a query gives. An error that is no *Failure is an
-	// invalidQuery with status 400.
+	// invalidQuery with status 400. A query that fails only when it runs has a
+	// result besides its error, for the dry run.
 	Answer func(q *Query) (*Result, error)
 
 	// StorageDenied refuses the Storage Read API, as an account without
@@ -63,8 +64,10 @@ type Server struct {
 	cancels []string
 	pages   int
 	reads   []Read
-	held    chan struct{} // closed when an insert is being held
+	running chan struct{} // closed when a query runs that will not end
 	broken  map[string]bool
+
+	stop func()
 }
 
 // Read is a call of ReadRows.
@@ -85,14 +88,13 @@ type job struct {
 // Start starts a server, which ends with the test.
 func Start(tb testing.TB, o Options) *Server {
 	tb.Helper()
-	s := &Server{options: o, jobs: map[string]*job{}, held: make(chan struct{}), broken: map[string]bool{}}
+	s := &Server{options: o, jobs: map[string]*job{}, running: make(chan struct{}), broken: map[string]bool{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /projects/{project}/jobs", s.insert)
 	mux.HandleFunc("GET /projects/{project}/jobs/{job}", s.get)
 	mux.HandleFunc("POST /projects/{project}/jobs/{job}/cancel", s.cancel)
 	mux.HandleFunc("GET /projects/{project}/queries/{job}", s.results)
 	web := httptest.NewServer(mux)
-	tb.Cleanup(web.Close)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
@@ -101,12 +103,15 @@ func Start(tb testing.TB, o Options) *Server {
 	storagepb.RegisterBigQueryReadServer(rpc, &reader{server: s})
 	served := make(chan error, 1)
 	go func() { served <- rpc.Serve(listener) }()
-	tb.Cleanup(func() {
+	s.stop = sync.OnceFunc(func() {
+		web.CloseClientConnections()
 		rpc.Stop()
+		web.Close()
 		if err := <-served; err != nil {
 			tb.Error(err)
 		}
 	})
+	tb.Cleanup(s.stop)
 	s.URL, s.Storage = web.URL, listener.Addr().String()
 	return s
 }
@@ -139,8 +144,12 @@ func (s *Server) Reads() []Read {
 	return append([]Read(nil), s.reads...)
 }
 
-// Held returns a channel that is closed once an insert is being held.
-func (s *Server) Held() <-chan struct{} { return s.held }
+// Running returns a channel that is closed once a query runs that will not end
+// by itself. A server can run one of them.
+func (s *Server) Running() <-chan struct{} { return s.running }
+
+// Stop ends the server now, with whatever it is doing.
+func (s *Server) Stop() { s.stop() }
 
 // object is JSON.
 type object map[string]any
@@ -211,18 +220,17 @@ func (s *Server) insert(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusConflict, "duplicate", "Already Exists: Job "+q.Job)
 		return
 	case failure != nil && (failure.Status != 0 || q.DryRun):
-		status := failure.Status
-		if status == 0 {
-			s.answerDry(w, &q, &Result{}) // it fails only when it runs
+		if failure.Status == 0 {
+			s.answerDry(w, &q, result) // it fails only when it runs
 			return
 		}
-		refuse(w, status, failure.Reason, failure.Message)
+		refuse(w, failure.Status, failure.Reason, failure.Message)
 		return
 	case q.DryRun:
 		s.answerDry(w, &q, result)
 		return
 	case result != nil && result.HoldInsert:
-		close(s.held)
+		close(s.running)
 		<-r.Context().Done() // the client has gone, without an answer
 		return
 	}
@@ -327,9 +335,13 @@ func (s *Server) results(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	j.polls++
 	running := j.polls <= j.result.Polls
+	first := j.polls == 1
 	s.mu.Unlock()
 	if j.result.Hang {
 		running = true
+		if first {
+			close(s.running)
+		}
 		ctx, cancel := context.WithTimeout(r.Context(), pollPatience)
 		defer cancel()
 		select {
