@@ -242,3 +242,17 @@ type Estimate struct {
 	// Choice says in a line which API was chosen for the plan and why.
 	Choice string
 }
+
+// Looker is an optional ability of a Target: to read what the org holds of one
+// row.
+type Looker interface {
+	// Look reads the records with an Id, or, where that is "", those with a
+	// match value: the mapped fields as the org holds them now.
+	Look(ctx context.Context, id, match string) ([]Found, error)
+}
+
+// Found is a record as the org holds it.
+type Found struct {
+	ID     string
+	Fields map[string]models.Cell // by the names of Target.Fields
+}
