@@ -22,7 +22,7 @@ const (
 	format        = 1
 	pebbleFormat  = pebble.FormatWALSyncChunks
 	cacheBytes    = 8 << 20
-	memTableBytes = 8 << 20
+	memTableBytes = 16 << 20
 )
 
 // LockedError says that another process, or another part of this one, holds the
@@ -108,6 +108,9 @@ func OpenFS(dir string, fs vfs.FS) (*Store, error) {
 	opts := &pebble.Options{
 		FS: fs, Lock: lock, Logger: s.log,
 		CacheSize: cacheBytes, MemTableSize: memTableBytes, MaxOpenFiles: 256,
+		// A first load writes keys in no order: with a large base level and
+		// both cores compacting, each byte is written over less often.
+		LBaseMaxBytes: 256 << 20, L0StopWritesThreshold: 40, CompactionConcurrencyRange: func() (int, int) { return 1, 2 },
 		FormatMajorVersion: pebbleFormat,
 		// Without a listener of its own Pebble takes damage that it reads for
 		// fatal; here it is the reading call's error.
