@@ -43,16 +43,21 @@ func (s *stream) Next() bool {
 
 func (s *stream) Row() []byte { return s.frame }
 
-// rowsOfBench is a million where COHO_BENCH is full, else a tenth of it.
-func rowsOfBench() int {
-	if os.Getenv("COHO_BENCH") == "full" {
-		return 1_000_000
+// rowsOfBench is COHO_BENCH_ROWS, or 100,000.
+func rowsOfBench(b *testing.B) int {
+	text := os.Getenv("COHO_BENCH_ROWS")
+	if text == "" {
+		return 100_000
 	}
-	return 100_000
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		b.Fatalf("COHO_BENCH_ROWS is %q, want a number of rows", text)
+	}
+	return n
 }
 
 func BenchmarkBuild(b *testing.B) {
-	rows := rowsOfBench()
+	rows := rowsOfBench(b)
 	dir := b.TempDir()
 	store, err := snapshot.Open(filepath.Join(dir, "state"))
 	if err != nil {
@@ -99,7 +104,7 @@ func BenchmarkBuild(b *testing.B) {
 // BenchmarkSettle acknowledges a first load, with the match value as the key and
 // with an index of owners.
 func BenchmarkSettle(b *testing.B) {
-	rows := rowsOfBench()
+	rows := rowsOfBench(b)
 	for _, matchIsKey := range []bool{true, false} {
 		b.Run(fmt.Sprintf("rows=%d/matchIsKey=%t", rows, matchIsKey), func(b *testing.B) {
 			b.ReportAllocs()
