@@ -1,6 +1,8 @@
 package snowflake
 
 import (
+	"database/sql/driver"
+	"errors"
 	"io"
 	"os"
 	"runtime"
@@ -14,7 +16,7 @@ import (
 )
 
 // benchRows is the size of the benchmark's result: COHO_BENCH_ROWS, or 200,000.
-func benchRows(b *testing.B) int {
+func benchRows(b testing.TB) int {
 	b.Helper()
 	text := os.Getenv("COHO_BENCH_ROWS")
 	if text == "" {
@@ -46,8 +48,9 @@ func accounts(n int) *snowflaketest.Result {
 	}}
 }
 
-// BenchmarkRead compares the source with the driver's own loop over Arrow
-// batches, one file after the other, into a reader that discards them. The
+// BenchmarkRead compares the source with the driver's own loops: over Arrow
+// batches, whose buffers are copied whole to a reader that discards them, no
+// row or value looked at; and over rows, whose values the driver decodes. The
 // files come from a server in the same process, made once.
 func BenchmarkRead(b *testing.B) {
 	n := benchRows(b)
@@ -79,13 +82,18 @@ func BenchmarkRead(b *testing.B) {
 		}
 		report(b, read)
 	})
-	b.Run("driver/rows="+strconv.Itoa(n), func(b *testing.B) {
-		read := 0
-		for b.Loop() {
-			read += bareLoop(b, s)
-		}
-		report(b, read)
-	})
+	for _, bare := range []struct {
+		name string
+		loop func(*testing.B, *Source) int
+	}{{"driver's batches", bareLoop}, {"driver's rows", rowLoop}} {
+		b.Run(bare.name+"/rows="+strconv.Itoa(n), func(b *testing.B) {
+			read := 0
+			for b.Loop() {
+				read += bare.loop(b, s)
+			}
+			report(b, read)
+		})
+	}
 }
 
 // bareLoop is what the driver's documentation shows of Arrow batches.
@@ -124,4 +132,28 @@ func bareLoop(b *testing.B, s *Source) (read int) {
 		}
 	}
 	return read
+}
+
+// rowLoop reads the values that the driver decodes.
+func rowLoop(b *testing.B, s *Source) (read int) {
+	conn, err := s.db.Conn(b.Context())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer conn.Close()
+	rows, err := query(gosnowflake.WithHigherPrecision(b.Context()), conn, `SELECT * FROM "ACCOUNTS"`)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer rows.Close()
+	values := make([]driver.Value, len(rows.Columns()))
+	for {
+		switch err := rows.Next(values); {
+		case errors.Is(err, io.EOF):
+			return read
+		case err != nil:
+			b.Fatal(err)
+		}
+		read++
+	}
 }

@@ -1,6 +1,7 @@
 package snowflake
 
 import (
+	"os"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -34,6 +35,7 @@ func open(tb testing.TB, o Options) *Source {
 }
 
 // TestConformance runs the suite over results in Arrow and in JSON.
+// COHO_BENCH_ROWS sets how many rows the test of flat memory reads.
 func TestConformance(t *testing.T) {
 	for _, form := range []struct {
 		name       string
@@ -48,9 +50,12 @@ func TestConformance(t *testing.T) {
 			a := &answers{types: values(), shape: func(r *snowflaketest.Result) { r.Polls = form.polls }}
 			server := snowflaketest.Start(t, snowflaketest.Options{Answer: a.answer, JSON: form.json, Gzip: form.gzip})
 			d := dialect
-			if form.json {
-				d.Rows, d.Decoded = 200_000, true
+			if os.Getenv("COHO_BENCH_ROWS") != "" {
+				d.Rows = benchRows(t)
+			} else if form.json {
+				d.Rows = 200_000
 			}
+			d.Decoded = form.json
 			sourcetest.Run(t, sourcetest.Harness{
 				Open: func(tb testing.TB) sources.Source {
 					s, err := Open(optionsOf(server))
