@@ -83,10 +83,15 @@ func (s *Source) readHalves(ctx context.Context, m models.Model) (_ []sources.Ro
 	second, cancelSecond := s.bound(ctx)
 	d, err := s.beginAt(second, snapshot)
 	if err != nil {
-		s.finish(c)
-		cancelFirst()
 		cancelSecond()
-		return nil, err
+		s.log.DebugContext(ctx, "the table is read over one connection", "model", m.Name, "reason", err)
+		// On the connection that is there: were it closed, the server would count
+		// it for a while yet, and might refuse the next one too.
+		whole, err := s.readOn(first, cancelFirst, c, query, "")
+		if err != nil {
+			return nil, err
+		}
+		return []sources.Rows{whole}, nil
 	}
 	low, err := s.readOn(first, cancelFirst, c, fmt.Sprintf("%s WHERE ctid < '(%d,0)'::pg_catalog.tid", query, middle), tidRangeScan)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net/url"
 	"slices"
 	"sync"
 	"testing"
@@ -113,6 +114,32 @@ func TestReadParts(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestReadPartsRefused: where the server refuses the second connection, the table
+// is read over the first, which is kept: closed, it would count for a while yet.
+func TestReadPartsRefused(t *testing.T) {
+	server := postgrestest.Start(t)
+	dsn := server.CreateDatabase(t)
+	server.Exec(t, dsn, partFixtures)
+	server.Exec(t, dsn, "CREATE ROLE lone LOGIN PASSWORD 'lone' CONNECTION LIMIT 1; GRANT SELECT ON large TO lone")
+	u, err := url.Parse(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.UserPassword("lone", "lone")
+	s := open(t, u.String())
+	parts, err := s.ReadParts(t.Context(), models.Model{Table: "large"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, p := range parts {
+		n += len(all(t, p))
+	}
+	if len(parts) != 1 || n != 30_000 {
+		t.Errorf("%d rows in %d parts, want 30000 in 1", n, len(parts))
 	}
 }
 
