@@ -24,15 +24,19 @@
 //
 // A plan of an unchanged Parquet model of 10,000,000 rows took 1.32 times (1.24 to
 // 1.45, five pairs; 3.06 s against 2.25 s) as long as DuckDB's own Arrow scan of the
-// file into nothing, whole processes, with a peak of 192 MiB, 105 of which is what
-// DuckDB takes for the scan alone; 2026-11-23, two cores, 24 GiB. That misses the
-// goal of 1.25, and what stands against it is the work of both cores together, which
-// was 4.6 to 6.1 s a plan: by perf, DuckDB with the kernel's part 53%, taking and
-// hashing the rows 28%, comparing the order log with the snapshot 19%. A cell written
-// by its type rather than by a general append, and larger and smaller streaming
-// buffers of DuckDB's, made no difference that could be told from noise; one
-// DuckDB thread instead of two saved 7% of the time at the cost of every query that
-// computes something.
+// file into nothing, whole processes, with a peak of 192 MiB; a process that only
+// fetches the chunks takes 105; 2026-11-23, two cores, 24 GiB. That misses the goal
+// of 1.25. What stands against it is that both cores are busy nearly all the time:
+// a plan took 4.5 to 6.5 s of processor, the more the more they got in each other's
+// way. By perf about 53% of it was DuckDB and the kernel, 28% taking and hashing the
+// rows, 19% comparing the order log with the snapshot.
+//
+// Tried: a cell written by its type rather than by a general append was slower in
+// four runs of five. One DuckDB thread instead of two made plans of this file about
+// 6% faster (four pairs, one of them slower), and would slow down every query that
+// computes something. Fetching alone was slower with streaming buffers of 64 kB and
+// 4 MB than with DuckDB's own of about 1 MB; with 64 MB it was faster on a file of
+// three million rows, at 240 to 280 MB of memory, and was not tried in a plan.
 //
 // A database file is opened read-only when a query starts and let go when the
 // last one ends, so that other processes may write to it in between.
