@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -11,6 +12,7 @@ import (
 
 func (c *cli) validateCommand() *cobra.Command {
 	var offline bool
+	var liveTypes string
 	cmd := &cobra.Command{
 		Use:   "validate [SYNC...]",
 		Short: "Check the config, then check it against the live warehouse and org",
@@ -30,6 +32,12 @@ at once, each with file, line and column.
 				return err
 			}
 			defer w.close()
+			if liveTypes != "" {
+				if offline || len(args) > 0 {
+					return &flagError{errors.New("--live-types takes a source and no syncs, and asks it")}
+				}
+				return c.validateTypes(cmd.Context(), w, liveTypes)
+			}
 			names := args
 			if len(names) == 0 {
 				names = cfg.SyncNames()
@@ -87,5 +95,6 @@ at once, each with file, line and column.
 		},
 	}
 	cmd.Flags().BoolVar(&offline, "offline", false, "check the files only")
+	cmd.Flags().StringVar(&liveTypes, "live-types", "", "show for a `SOURCE` that each of its types arrives as it should: one small query a type, that reads no table")
 	return cmd
 }

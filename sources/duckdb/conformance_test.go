@@ -221,3 +221,7 @@ func types() []sourcetest.Type {
 		{Name: "union second", SQL: "union_value(str := 'x')::UNION(num INT, str VARCHAR)", Want: json(`{"str":"x"}`)},
 	}
 }
+
+func TestTypeProbes(t *testing.T) {
+	sourcetest.Probes(t, open(t, duckdb.Options{Path: build(t)}))
+}

@@ -231,3 +231,8 @@ func types() []sourcetest.Type {
 		{Name: "regclass", SQL: "'pg_class'::regclass", Want: text("pg_class")},
 	}
 }
+
+func TestTypeProbes(t *testing.T) {
+	server := postgrestest.Start(t)
+	sourcetest.Probes(t, open(t, server.CreateDatabase(t)))
+}
