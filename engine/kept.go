@@ -33,6 +33,9 @@ type KeptOptions struct {
 	Kinds  []string // names of operations; empty: all
 	Offset int64    // of those, how many to pass over
 	Max    int64    // how many to list; 0: all
+	// NoValues leaves out the values last acknowledged, and with them the
+	// sync's state alone: for a caller whose other runs use that.
+	NoValues bool
 }
 
 // KeptPlan lists the operations of the plan that a run left, or the last run of
@@ -52,6 +55,9 @@ func (e *Engine) KeptPlan(runOrSync string, o KeptOptions, yield func(*KeptOpera
 	}
 	kept := KeptPlan{Run: id, Sync: name}
 	read := func(store *snapshot.Store) error { return kept.read(e.planDir(name, id), store, o, yield) }
+	if o.NoValues {
+		return kept, read(nil)
+	}
 	err = e.withStore(name, "coho runs plan", read)
 	var locked *LockedError
 	var usage *UsageError

@@ -35,3 +35,31 @@ func (h *History) Page(sync, before string, max int) (runs []*Run, more bool, er
 	}
 	return runs, false, nil
 }
+
+// PageSequences is Page for runs of sequences: of one, or of all.
+func (h *History) PageSequences(name, before string, max int) (runs []*SequenceRun, more bool, err error) {
+	ids, err := recordIDs(h.sequences)
+	if err != nil {
+		return nil, false, err
+	}
+	for _, id := range ids {
+		if before != "" && id >= before {
+			continue
+		}
+		s, err := h.readSequence(id)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, false, err
+		}
+		if name != "" && s.Sequence != name {
+			continue
+		}
+		if max > 0 && len(runs) == max {
+			return runs, true, nil
+		}
+		runs = append(runs, s)
+	}
+	return runs, false, nil
+}

@@ -140,28 +140,8 @@ func (h *History) Sequence(idOrName string) (*SequenceRun, error) {
 // ListSequences returns up to max runs (0: all), newest first, of one sequence
 // or, where name is empty, of all.
 func (h *History) ListSequences(name string, max int) ([]*SequenceRun, error) {
-	ids, err := recordIDs(h.sequences)
-	if err != nil {
-		return nil, err
-	}
-	var out []*SequenceRun
-	for _, id := range ids {
-		s, err := h.readSequence(id)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		if name != "" && s.Sequence != name {
-			continue
-		}
-		out = append(out, s)
-		if max > 0 && len(out) == max {
-			break
-		}
-	}
-	return out, nil
+	runs, _, err := h.PageSequences(name, "", max)
+	return runs, err
 }
 
 // closeInterruptedSequences marks sequences whose process died as failed, with

@@ -51,13 +51,16 @@ const (
 	Sequence Kind = "sequence"
 )
 
-// Request asks for runs. Exactly one of Syncs, Sequence and All is set. Several
-// syncs run one after another, in the order given; all of them, parents before
-// those that look them up.
+// Request asks for runs. Exactly one of Syncs, Sequence, All and ApproveRun is
+// set. Several syncs run one after another, in the order given; all of them,
+// parents before those that look them up.
 type Request struct {
 	Syncs    []string
 	Sequence string
 	All      bool
+	// ApproveRun is a run that a guard halted: its sync goes on with that very
+	// plan, and with no other. See [engine.Engine.Approval].
+	ApproveRun string
 
 	Full    bool
 	Approve bool

@@ -316,6 +316,29 @@ func (d *Daemon) Plan(ctx context.Context, sync string, o engine.PlanOptions) (r
 	return run, err
 }
 
+// KeptPlan lists the plan that a run left, or the last one of the sync of that
+// name; see Engine.KeptPlan. While the sync is in use, what its records were last
+// written is not known.
+func (d *Daemon) KeptPlan(runOrSync string, o engine.KeptOptions, yield func(*engine.KeptOperation) bool) (kept engine.KeptPlan, err error) {
+	list := func(e *engine.Engine) error {
+		kept, err = e.KeptPlan(runOrSync, o, yield)
+		return err
+	}
+	sync := runOrSync
+	if run, err := d.Engine().History().Get(runOrSync); err == nil {
+		sync = run.Sync
+	}
+	// A run that comes due waits, instead of finding the sync's state in use.
+	err = d.Hold(sync, list)
+	var busy *BusyError
+	var usage *engine.UsageError
+	if errors.As(err, &busy) || errors.As(err, &usage) { // in use, or the config knows the sync no more
+		o.NoValues = true
+		err = d.With(list)
+	}
+	return kept, err
+}
+
 // acquire returns the generation in force, which stays open until release.
 func (d *Daemon) acquire() (*generation, error) {
 	d.mu.Lock()

@@ -20,6 +20,7 @@ type job struct {
 	syncs      []string // where syncs were named
 	full       bool
 	approve    bool
+	approveRun string // the halted run whose plan was approved, "" for none
 	trigger    string
 	leaveOut   map[string]string // syncs that are passed over, and why
 	byItself   bool              // a schedule set it off, or a start after a stop
@@ -43,6 +44,7 @@ type part struct {
 	id       string
 	progress *engine.Progress
 	again    bool // its plan is on disk, so that nothing is sent in full, or approved, anew
+	approved bool // the plan on disk is what was approved, so that nothing is approved anew
 
 	state    RunState // guarded by Daemon.mu
 	claimed  bool     // the engine has come to it; guarded by Daemon.mu
@@ -180,7 +182,7 @@ func (d *Daemon) runJob(j *job) {
 		}
 	}
 	err := d.With(func(e *engine.Engine) error {
-		o := engine.RunOptions{ID: j.id, Full: j.full, Approve: j.approve, Trigger: j.trigger, LeaveOut: j.leaveOut}
+		o := engine.RunOptions{ID: j.id, Full: j.full, Approve: j.approve, ApproveRun: j.approveRun, Trigger: j.trigger, LeaveOut: j.leaveOut}
 		o.Do = func(_ context.Context, sync string, o engine.RunOptions) (*engine.Run, error) {
 			return d.part(j, sync, o)
 		}
@@ -240,7 +242,10 @@ func (d *Daemon) part(j *job, sync string, o engine.RunOptions) (*engine.Run, er
 	err := d.With(func(e *engine.Engine) (err error) {
 		o.ID, o.Progress, o.Abort, o.Do = p.id, p.progress, p.abort, nil
 		if p.again {
-			o.Full, o.Approve = false, false
+			o.Full = false
+		}
+		if p.again || p.approved {
+			o.Approve, o.ApproveRun = false, ""
 		}
 		run, err = d.runSync(p.ctx, e, sync, o)
 		return err
@@ -346,15 +351,22 @@ func (d *Daemon) take(r Request) (*job, error) {
 		return nil, d.notReady
 	}
 	chosen := 0
-	for _, b := range []bool{len(r.Syncs) > 0, r.Sequence != "", r.All} {
+	for _, b := range []bool{len(r.Syncs) > 0, r.Sequence != "", r.All, r.ApproveRun != ""} {
 		if b {
 			chosen++
 		}
 	}
 	if chosen != 1 {
-		return nil, &engine.UsageError{Message: "name syncs, or a sequence, or ask for all syncs"}
+		return nil, &engine.UsageError{Message: "name syncs, or a sequence, or ask for all syncs, or name a run to approve"}
 	}
 	e := d.gen.engine
+	if r.ApproveRun != "" {
+		sync, err := e.Approval(r.ApproveRun)
+		if err != nil {
+			return nil, err
+		}
+		r.Syncs = []string{sync}
+	}
 	for s := range r.LeaveOut {
 		if _, err := e.Sync(s); err != nil {
 			return nil, err
@@ -402,7 +414,7 @@ func (d *Daemon) take(r Request) (*job, error) {
 	}
 	j.leaveOut = maps.Clone(r.LeaveOut)
 	j.sequence, j.syncs = r.Sequence, slices.Clone(r.Syncs)
-	j.full, j.approve, j.trigger = r.Full, r.Approve, r.Trigger
+	j.full, j.approve, j.approveRun, j.trigger = r.Full, r.Approve, r.ApproveRun, r.Trigger
 	d.accept(j, len(steps[0]))
 	return j, nil
 }

@@ -30,15 +30,17 @@ type kept struct {
 }
 
 type keptJob struct {
-	ID       string    `json:"id"`
-	Sequence string    `json:"sequence,omitempty"`
-	Syncs    []string  `json:"syncs,omitempty"`
-	Full     bool      `json:"full,omitempty"`
-	Approve  bool      `json:"approve,omitempty"`
-	Trigger  string    `json:"trigger"`
-	ByItself bool      `json:"by_itself,omitempty"`
-	At       time.Time `json:"accepted_at"`
-	Resumes  int       `json:"resumes,omitempty"`
+	ID       string   `json:"id"`
+	Sequence string   `json:"sequence,omitempty"`
+	Syncs    []string `json:"syncs,omitempty"`
+	Full     bool     `json:"full,omitempty"`
+	Approve  bool     `json:"approve,omitempty"`
+	// ApproveRun is in it only where a halted run was approved.
+	ApproveRun string    `json:"approve_run,omitempty"`
+	Trigger    string    `json:"trigger"`
+	ByItself   bool      `json:"by_itself,omitempty"`
+	At         time.Time `json:"accepted_at"`
+	Resumes    int       `json:"resumes,omitempty"`
 	// LeaveOut is in it only where something is left out.
 	LeaveOut map[string]string `json:"leave_out,omitempty"`
 	Parts    []keptPart        `json:"parts"`
@@ -109,7 +111,7 @@ func (d *Daemon) kept() kept {
 	}
 	slices.Sort(k.Paused)
 	for _, j := range d.jobs {
-		out := keptJob{ID: j.id, Sequence: j.sequence, Syncs: j.syncs, Full: j.full, Approve: j.approve, Trigger: j.trigger, ByItself: j.byItself, At: j.acceptedAt, Resumes: j.resumes, LeaveOut: j.leaveOut}
+		out := keptJob{ID: j.id, Sequence: j.sequence, Syncs: j.syncs, Full: j.full, Approve: j.approve, ApproveRun: j.approveRun, Trigger: j.trigger, ByItself: j.byItself, At: j.acceptedAt, Resumes: j.resumes, LeaveOut: j.leaveOut}
 		left := false
 		for _, p := range j.parts {
 			out.Parts = append(out.Parts, keptPart{p.sync, p.id, p.over})
@@ -252,13 +254,19 @@ func (d *Daemon) again(g *generation, left keptJob, plans map[string]unfinished,
 			return nil, nil
 		}
 	}
+	if left.ApproveRun != "" && !slices.ContainsFunc(left.Syncs, func(s string) bool { return plans[s].run == left.ApproveRun }) {
+		if _, err := g.engine.Approval(left.ApproveRun); err != nil {
+			log.Info("the plan that was approved waits no more", "plan", left.ApproveRun, "error", err)
+			return nil, nil
+		}
+	}
 	j, err := d.makeJob(nil, now)
 	if err != nil {
 		return nil, err
 	}
 	j.id, j.acceptedAt, j.resumes = left.ID, left.At, left.Resumes+1
 	j.sequence, j.syncs, j.full, j.approve, j.trigger, j.byItself = left.Sequence, left.Syncs, left.Full, left.Approve, left.Trigger, left.ByItself
-	j.leaveOut = left.LeaveOut
+	j.leaveOut, j.approveRun = left.LeaveOut, left.ApproveRun
 	for _, was := range left.Parts {
 		p, err := j.add(was.Sync, now)
 		if err != nil {
@@ -267,6 +275,7 @@ func (d *Daemon) again(g *generation, left keptJob, plans map[string]unfinished,
 		if !was.Over {
 			p.progress.Remark(fmt.Sprintf("goes on with run %s, which ended with the process that ran it", was.Run))
 			p.again = plans[was.Sync].run == was.Run
+			p.approved = approvedBefore(g.engine, plans[was.Sync].run)
 			continue
 		}
 		p.id, p.over, p.state = was.Run, true, RunEnded
@@ -278,6 +287,16 @@ func (d *Daemon) again(g *generation, left keptJob, plans map[string]unfinished,
 		d.enqueue(j.parts[next]) // see accept
 	}
 	return j, nil
+}
+
+// approvedBefore reports whether a plan that is to be finished is one that was
+// halted and went on since. What is planned after it nobody has seen.
+func approvedBefore(e *engine.Engine, plan string) bool {
+	if plan == "" {
+		return false
+	}
+	run, err := e.History().Get(plan)
+	return err == nil && run.Status == engine.Halted
 }
 
 // endOf returns how a run ended that is over, as far as the history knows.

@@ -186,10 +186,15 @@ func (c *Client) Sequences(ctx context.Context) ([]SequenceState, error) {
 
 // Start starts runs and returns them in the order in which they will run.
 func (c *Client) Start(ctx context.Context, r StartRequest) ([]StartedRun, error) {
-	var out struct {
-		Runs []StartedRun `json:"runs"`
-	}
+	var out StartedRuns
 	err := c.answer(ctx, http.MethodPost, "runs", nil, r, &out)
+	return out.Runs, err
+}
+
+// Approve goes on with the plan of a run that a guard halted.
+func (c *Client) Approve(ctx context.Context, run string, r ApproveRequest) ([]StartedRun, error) {
+	var out StartedRuns
+	err := c.answer(ctx, http.MethodPost, "runs/"+url.PathEscape(run)+"/approve", nil, r, &out)
 	return out.Runs, err
 }
 
@@ -322,6 +327,78 @@ func (c *Client) Get(ctx context.Context, idOrSync string) (*engine.Run, error) 
 		return nil, err
 	}
 	return &r, nil
+}
+
+// ListSequences returns runs of sequences, newest first, as
+// [engine.History.ListSequences] does.
+func (c *Client) ListSequences(ctx context.Context, sequence string, max int) (out []*engine.SequenceRun, err error) {
+	q := url.Values{}
+	if sequence != "" {
+		q.Set("sequence", sequence)
+	}
+	for {
+		page := mostRuns
+		if max > 0 {
+			page = min(page, max-len(out))
+		}
+		q.Set("limit", strconv.Itoa(page))
+		var answer struct {
+			Runs []*engine.SequenceRun `json:"runs"`
+			Next string                `json:"next"`
+		}
+		if err := c.get(ctx, "sequence-runs", q, &answer); err != nil {
+			return nil, err
+		}
+		out = append(out, answer.Runs...)
+		if answer.Next == "" || max > 0 && len(out) >= max {
+			return out, nil
+		}
+		q.Set("before", answer.Next)
+	}
+}
+
+// SequenceRun returns the run of a sequence with an id, or the last one of the
+// sequence of that name.
+func (c *Client) SequenceRun(ctx context.Context, idOrName string) (*engine.SequenceRun, error) {
+	var s engine.SequenceRun
+	if err := c.get(ctx, "sequence-runs/"+url.PathEscape(idOrName), nil, &s); err != nil {
+		return nil, err
+	}
+	return &s, nil
+}
+
+// KeptPlan lists the operations of a plan that waits, as
+// [engine.Engine.KeptPlan] does.
+func (c *Client) KeptPlan(ctx context.Context, runOrSync string, o engine.KeptOptions, yield func(*engine.KeptOperation) bool) (engine.KeptPlan, error) {
+	many := o.Max == 0 || o.Max > mostLines // more than a page
+	q := url.Values{"operation": o.Kinds, "offset": {strconv.FormatInt(o.Offset, 10)}, "limit": {strconv.FormatInt(o.Max, 10)}}
+	if many {
+		q.Set("limit", "1")
+	}
+	var answer KeptPlan
+	if err := c.get(ctx, "runs/"+url.PathEscape(runOrSync)+"/plan", q, &answer); err != nil {
+		return engine.KeptPlan{}, err
+	}
+	if !many {
+		for _, op := range answer.Listed {
+			if !yield(op) {
+				break
+			}
+		}
+		return answer.KeptPlan, nil
+	}
+	at := int64(0)
+	_, err := c.lines(ctx, "runs/"+url.PathEscape(answer.Run)+"/plan", url.Values{"operation": o.Kinds}, func(line []byte) (bool, error) {
+		if at++; at <= o.Offset {
+			return true, nil
+		}
+		var op engine.KeptOperation
+		if err := json.Unmarshal(line, &op); err != nil {
+			return false, fmt.Errorf("read the plan of run %s: %w", answer.Run, err)
+		}
+		return yield(&op) && (o.Max == 0 || at < o.Offset+o.Max), nil
+	})
+	return answer.KeptPlan, err
 }
 
 // lines calls yield with each line of an ndjson answer until it returns false.

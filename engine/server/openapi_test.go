@@ -339,7 +339,7 @@ func TestEveryRouteIsDescribed(t *testing.T) {
 
 var allCodes = []string{
 	CodeBadRequest, CodeUsage, CodeTooLarge, CodeMediaType, CodeHost, CodeNotFound, CodeMethod, CodeUnauthorized, CodeNoToken, CodeUnknownName,
-	CodeInvalidSync, CodeBound, CodeBusy, CodeHalted, CodeCanceled, CodeRunFailed, CodeNotBegun, CodeEnded, CodeConfig, CodeStopping, CodeTooMany,
+	CodeInvalidSync, CodeBound, CodeBusy, CodeHalted, CodeCanceled, CodeRunFailed, CodeNotBegun, CodeEnded, CodeNoPlan, CodeConfig, CodeStopping, CodeTooMany,
 }
 
 func listOf(v any) []any {
@@ -393,6 +393,7 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 	w.want(200, "GET", "/api/v1/sequences", "")
 	w.want(200, "GET", "/api/v1/sequences/nightly", "")
 	w.want(200, "GET", "/api/v1/sequences/nightly/runs?limit=1", "")
+	w.want(200, "GET", "/api/v1/sequence-runs?sequence=nightly", "")
 	w.want(200, "GET", "/api/v1/runs?limit=1", "")
 	w.want(200, "GET", "/api/v1/runs/contacts/errors", "")
 	w.want(200, "GET", "/api/v1/runs/contacts/errors", "", "Accept", ndjson)
@@ -414,6 +415,13 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 	if e := w.run(StartRequest{Syncs: []string{"accounts"}}); e[0].Problem != nil {
 		t.Fatalf("ended: %s", e[0])
 	}
+
+	halted := w.halt("A1", "A2", "A3")
+	w.want(200, "GET", "/api/v1/runs/accounts/plan?operation=archive&limit=2", "")
+	w.want(200, "GET", "/api/v1/runs/"+halted+"/plan", "", "Accept", ndjson)
+	w.want(202, "POST", "/api/v1/runs/"+halted+"/approve", `{"by":"ada"}`)
+	w.want(409, "POST", "/api/v1/runs/"+halted+"/approve", "") // it goes on already
+	w.daemonRests()
 
 	w.want(200, "GET", "/api/v1/syncs/accounts/snapshot", "")
 	rows := w.want(200, "GET", "/api/v1/syncs/accounts/snapshot/rows", "")
@@ -474,6 +482,13 @@ func TestBadRequests(t *testing.T) {
 		{"GET", "/api/v1/runs/x/events", "", nil, 404, CodeUnknownName},
 		{"POST", "/api/v1/runs/x/cancel", "", nil, 404, CodeUnknownName},
 		{"GET", "/api/v1/events?run=x", "", nil, 404, CodeUnknownName},
+		{"POST", "/api/v1/runs/x/approve", "", nil, 404, CodeUnknownName},
+		{"POST", "/api/v1/runs/x/approve", `{"by":"two\nlines"}`, nil, 400, CodeBadRequest},
+		{"GET", "/api/v1/runs/x/plan", "", nil, 409, CodeNoPlan},
+		{"GET", "/api/v1/runs/..%2F..%2Fdaemon/plan", "", nil, 409, CodeNoPlan},
+		{"GET", "/api/v1/runs/accounts/plan?operation=delete", "", nil, 400, CodeBadRequest},
+		{"GET", "/api/v1/runs/accounts/plan?limit=0", "", nil, 400, CodeBadRequest},
+		{"GET", "/api/v1/sequence-runs?limit=0", "", nil, 400, CodeBadRequest},
 		{"GET", "/api/v1/runs?limit=0", "", nil, 400, CodeBadRequest},
 		{"GET", "/api/v1/runs?limit=many", "", nil, 400, CodeBadRequest},
 		{"GET", "/api/v1/runs?limit=100000", "", nil, 400, CodeBadRequest},

@@ -8,12 +8,14 @@ import (
 	"io/fs"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
 
 	"coho/engine"
 	"coho/engine/daemon"
+	"coho/planner"
 )
 
 // Pages of lists.
@@ -88,33 +90,142 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request) error {
 	if chosen != 1 {
 		return problem(http.StatusBadRequest, CodeBadRequest, "give one of syncs, sequence and all")
 	}
-	if len(ask.By) > mostBy || strings.ContainsFunc(ask.By, unicode.IsControl) {
-		return problem(http.StatusBadRequest, CodeBadRequest, fmt.Sprintf("by is a text of at most %d bytes, in one line", mostBy))
+	trigger, err := trigger(r, ask.By)
+	if err != nil {
+		return err
 	}
 	for sync, why := range ask.LeaveOut {
 		if len(why) > mostWhy || strings.ContainsFunc(why, unicode.IsControl) {
 			return problem(http.StatusBadRequest, CodeBadRequest, fmt.Sprintf("leave_out: the reason for %q is a text of at most %d bytes, in one line", sync, mostWhy))
 		}
 	}
-	trigger := "api"
-	if r.Context().Value(local{}) != nil {
-		trigger = "cli"
-	}
-	if ask.By != "" {
-		trigger += " " + ask.By
-	}
 	job, err := s.o.Daemon.Start(daemon.Request{Syncs: ask.Syncs, Sequence: ask.Sequence, All: ask.All, Full: ask.Full, Approve: ask.Approve, Trigger: trigger, LeaveOut: ask.LeaveOut})
 	if err != nil {
 		return err
 	}
-	answer := struct {
-		Runs []StartedRun `json:"runs"`
-	}{Runs: []StartedRun{}}
+	return accepted(w, job)
+}
+
+// trigger says in a line who asks, for the history.
+func trigger(r *http.Request, by string) (string, error) {
+	if len(by) > mostBy || strings.ContainsFunc(by, unicode.IsControl) {
+		return "", problem(http.StatusBadRequest, CodeBadRequest, fmt.Sprintf("by is a text of at most %d bytes, in one line", mostBy))
+	}
+	how := "api"
+	if r.Context().Value(local{}) != nil {
+		how = "cli"
+	}
+	if by == "" {
+		return how, nil
+	}
+	return how + " " + by, nil
+}
+
+// accepted answers with the runs of a job.
+func accepted(w http.ResponseWriter, job daemon.Job) error {
+	answer := StartedRuns{Runs: []StartedRun{}}
+	if job.Sequence != "" {
+		answer.SequenceRun = job.ID
+	}
 	for _, one := range job.Runs {
 		answer.Runs = append(answer.Runs, StartedRun{Run: one.RunID, Sync: one.Sync})
 	}
 	return reply(w, http.StatusAccepted, answer)
 }
+
+// approve goes on with the plan of a run that a guard halted: that plan, and no
+// other that was made since.
+func (s *Server) approve(w http.ResponseWriter, r *http.Request) error {
+	if err := s.working(); err != nil {
+		return err
+	}
+	var ask ApproveRequest
+	if err := body(w, r, &ask); err != nil {
+		return err
+	}
+	trigger, err := trigger(r, ask.By)
+	if err != nil {
+		return err
+	}
+	run, err := s.found(r)
+	if err != nil {
+		return err
+	}
+	// By the path's name, which must be a run's: what is approved is what was seen.
+	if _, err := s.o.Daemon.Engine().Approval(r.PathValue("run")); err != nil {
+		return notWaiting(err)
+	}
+	job, err := s.o.Daemon.Start(daemon.Request{ApproveRun: run.ID, Trigger: trigger})
+	if err != nil {
+		return notWaiting(err)
+	}
+	return accepted(w, job)
+}
+
+// notWaiting says of a run's plan that it is not there, where the engine refuses
+// what was asked for.
+func notWaiting(err error) error {
+	var usage *engine.UsageError
+	if errors.As(err, &usage) {
+		return problem(http.StatusConflict, CodeNoPlan, err.Error())
+	}
+	return err
+}
+
+// keptPlan lists the operations of a plan that waits: a page of them, or, where
+// the caller takes ndjson, all.
+func (s *Server) keptPlan(w http.ResponseWriter, r *http.Request) error {
+	if err := s.began(); err != nil {
+		return err
+	}
+	q := r.URL.Query()
+	o := engine.KeptOptions{Kinds: q["operation"]}
+	for _, k := range o.Kinds {
+		if !slices.Contains(operations, k) {
+			return problem(http.StatusBadRequest, CodeBadRequest, fmt.Sprintf("there is no operation %q; there is %s", k, strings.Join(operations, ", ")))
+		}
+	}
+	name := r.PathValue("run")
+	if strings.Contains(r.Header.Get("Accept"), ndjson) {
+		return allLines(w, r, nil, func(yield func(*engine.KeptOperation) bool) (bool, error) {
+			_, err := s.o.Daemon.KeptPlan(name, o, yield)
+			return true, notWaiting(err)
+		})
+	}
+	limit, err := number(q, "limit", 1, mostLines, someLines)
+	if err != nil {
+		return err
+	}
+	offset, err := number(q, "offset", 0, 1<<31-1, 0)
+	if err != nil {
+		return err
+	}
+	o.Offset = int64(offset)
+	answer := KeptPlan{Listed: []*engine.KeptOperation{}}
+	answer.KeptPlan, err = s.o.Daemon.KeptPlan(name, o, func(op *engine.KeptOperation) bool {
+		if r.Context().Err() != nil {
+			return false
+		}
+		if len(answer.Listed) == limit {
+			answer.Next = offset + limit
+			return false
+		}
+		answer.Listed = append(answer.Listed, op)
+		return true
+	})
+	if err != nil {
+		return notWaiting(err)
+	}
+	return reply(w, http.StatusOK, answer)
+}
+
+// operations are the names of what a plan consists of.
+var operations = func() (names []string) {
+	for k := range planner.KindCount {
+		names = append(names, planner.Kind(k).String())
+	}
+	return names
+}()
 
 // found returns the run of the request's path: by id, or the last of the sync of
 // that name.

@@ -32,6 +32,7 @@ type Daemon interface {
 	Config() (w *daemon.Wired, since time.Time, refused error)
 	Hold(sync string, f func(*engine.Engine) error) error
 	Plan(ctx context.Context, sync string, o engine.PlanOptions) (*engine.Run, error)
+	KeptPlan(runOrSync string, o engine.KeptOptions, yield func(*engine.KeptOperation) bool) (engine.KeptPlan, error)
 	Start(r daemon.Request) (daemon.Job, error)
 	Cancel(id string, abort bool) error
 	Pause(kind daemon.Kind, name string) error
@@ -223,10 +224,13 @@ func (s *Server) table() []route {
 		{"/api/v1/sequences/{sequence}/pause", byToken, post(s.pause(daemon.Sequence, true))},
 		{"/api/v1/sequences/{sequence}/resume", byToken, post(s.pause(daemon.Sequence, false))},
 		{"/api/v1/sequences/{sequence}/runs", byToken, get(s.sequenceRuns)},
+		{"/api/v1/sequence-runs", byToken, get(s.allSequenceRuns)},
 		{"/api/v1/sequence-runs/{run}", byToken, get(s.sequenceRun)},
 		{"/api/v1/runs", byToken, map[string]handler{http.MethodGet: s.runs, http.MethodPost: s.start}},
 		{"/api/v1/runs/{run}", byToken, get(s.run)},
+		{"/api/v1/runs/{run}/approve", byToken, post(s.approve)},
 		{"/api/v1/runs/{run}/cancel", byToken, post(s.cancel)},
+		{"/api/v1/runs/{run}/plan", byToken, get(s.keptPlan)},
 		{"/api/v1/runs/{run}/errors", byToken, get(s.errors)},
 		{"/api/v1/runs/{run}/calls", byToken, get(s.calls)},
 		{"/api/v1/runs/{run}/events", byToken, get(s.runEvents)},

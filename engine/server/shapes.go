@@ -75,6 +75,25 @@ type StartedRun struct {
 	Sync string `json:"sync"`
 }
 
+// StartedRuns are the runs of a request, in the order in which they will run, and
+// where it was for a sequence, the record of that.
+type StartedRuns struct {
+	Runs        []StartedRun `json:"runs"`
+	SequenceRun string       `json:"sequence_run,omitempty"`
+}
+
+// ApproveRequest goes on with a plan that a guard halted.
+type ApproveRequest struct {
+	By string `json:"by,omitempty"` // who approves, for the history
+}
+
+// KeptPlan is a page of the operations of a plan that waits.
+type KeptPlan struct {
+	engine.KeptPlan
+	Listed []*engine.KeptOperation `json:"listed"`
+	Next   int                     `json:"next_offset,omitempty"` // of the next page, absent at the end
+}
+
 // PlanRequest says how to plan.
 type PlanRequest struct {
 	Full bool `json:"full,omitempty"`

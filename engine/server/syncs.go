@@ -154,23 +154,44 @@ func (s *Server) sequence(w http.ResponseWriter, r *http.Request) error {
 	return problem(http.StatusNotFound, CodeUnknownName, "the sequence is no longer in the config")
 }
 
-// sequenceRuns lists the runs of a sequence, newest first.
+// sequenceRuns lists the runs of a sequence, newest first, a page at a time.
 func (s *Server) sequenceRuns(w http.ResponseWriter, r *http.Request) error {
 	if err := s.namedSequence(r); err != nil {
 		return err
 	}
-	limit, err := number(r.URL.Query(), "limit", 1, mostRuns, someRuns)
+	return s.sequencePage(w, r, r.PathValue("sequence"))
+}
+
+// allSequenceRuns lists the runs of sequences, of one or of all, also of those
+// that the config has no more.
+func (s *Server) allSequenceRuns(w http.ResponseWriter, r *http.Request) error {
+	if err := s.began(); err != nil {
+		return err
+	}
+	return s.sequencePage(w, r, r.URL.Query().Get("sequence"))
+}
+
+func (s *Server) sequencePage(w http.ResponseWriter, r *http.Request, name string) error {
+	q := r.URL.Query()
+	limit, err := number(q, "limit", 1, mostRuns, someRuns)
 	if err != nil {
 		return err
 	}
-	runs, err := s.o.Daemon.Engine().History().ListSequences(r.PathValue("sequence"), limit)
+	runs, more, err := s.o.Daemon.Engine().History().PageSequences(name, q.Get("before"), limit)
 	if err != nil {
 		return err
 	}
-	if runs == nil {
-		runs = []*engine.SequenceRun{}
+	answer := struct {
+		Runs []*engine.SequenceRun `json:"runs"`
+		Next string                `json:"next,omitempty"`
+	}{Runs: runs}
+	if answer.Runs == nil {
+		answer.Runs = []*engine.SequenceRun{}
 	}
-	return reply(w, http.StatusOK, map[string]any{"runs": runs})
+	if more {
+		answer.Next = runs[len(runs)-1].ID
+	}
+	return reply(w, http.StatusOK, answer)
 }
 
 // sequenceRun shows a run of a sequence.

@@ -85,6 +85,8 @@ destination = "crm"
 object = "Account"
 mode = "upsert"
 match = { field = "Warehouse_Key__c", column = "k" }
+on_removed = "delete"
+guards = { max_deletes = 2 }
 schedule = "0 4 1 1 *"
 [syncs.accounts.write]
 ingestion_api = "rest"
