@@ -16,6 +16,7 @@ import (
 type files struct {
 	ctx   context.Context
 	again func() ([]*gosnowflake.ArrowBatch, error) // links that have not expired
+	total int
 
 	mu      sync.Mutex // guards what follows
 	batches []*gosnowflake.ArrowBatch
@@ -33,7 +34,7 @@ type file struct {
 }
 
 func newFiles(ctx context.Context, batches []*gosnowflake.ArrowBatch, again func() ([]*gosnowflake.ArrowBatch, error)) *files {
-	f := &files{ctx: ctx, batches: batches, again: again}
+	f := &files{ctx: ctx, batches: batches, again: again, total: len(batches)}
 	for range min(fetchAhead, len(batches)) {
 		f.start()
 	}
@@ -65,7 +66,7 @@ func (f *files) next() ([]arrow.RecordBatch, error) {
 		return nil, f.ctx.Err()
 	}
 	f.ahead = f.ahead[1:]
-	if f.started < len(f.batches) && got.err == nil {
+	if f.started < f.total && got.err == nil {
 		f.start()
 	}
 	return got.records, got.err
