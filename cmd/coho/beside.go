@@ -14,6 +14,7 @@ import (
 
 	"coho/engine"
 	"coho/engine/config"
+	"coho/engine/daemon"
 	"coho/engine/server"
 )
 
@@ -112,6 +113,27 @@ func (x *conducted) needDaemon() error {
 	return nil
 }
 
+// setPaused pauses or resumes schedules: the daemon's, or, where none runs, what the
+// next one will find.
+func (x *conducted) setPaused(ctx context.Context, kind daemon.Kind, names []string, paused bool) error {
+	if x.daemon == nil {
+		return daemon.SetPaused(x.engine, x.config.StateDir, kind, names, paused)
+	}
+	set, path := x.daemon.Resume, "syncs"
+	if paused {
+		set = x.daemon.Pause
+	}
+	if kind == daemon.Sequence {
+		path = "sequences"
+	}
+	for _, name := range names {
+		if err := set(ctx, path, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // The history of runs: read by the daemon, or by this process, which needs no
 // lock for it.
 
@@ -127,6 +149,27 @@ func (x *conducted) get(ctx context.Context, idOrSync string) (*engine.Run, erro
 		return x.daemon.Get(ctx, idOrSync)
 	}
 	return x.engine.History().Get(idOrSync)
+}
+
+func (x *conducted) listSequences(ctx context.Context, sequence string, max int) ([]*engine.SequenceRun, error) {
+	if x.daemon != nil {
+		return x.daemon.ListSequences(ctx, sequence, max)
+	}
+	return x.engine.History().ListSequences(sequence, max)
+}
+
+func (x *conducted) sequence(ctx context.Context, idOrName string) (*engine.SequenceRun, error) {
+	if x.daemon != nil {
+		return x.daemon.SequenceRun(ctx, idOrName)
+	}
+	return x.engine.History().Sequence(idOrName)
+}
+
+func (x *conducted) keptPlan(ctx context.Context, runOrSync string, o engine.KeptOptions, yield func(*engine.KeptOperation) bool) (engine.KeptPlan, error) {
+	if x.daemon != nil {
+		return x.daemon.KeptPlan(ctx, runOrSync, o, yield)
+	}
+	return x.engine.KeptPlan(runOrSync, o, yield)
 }
 
 func (x *conducted) errors(ctx context.Context, run string, yield func(*engine.RowError) bool) error {

@@ -172,9 +172,18 @@ var besideScript = []struct {
 	{args: "run --sequence nihgtly", code: exitUsage},
 	{args: "snapshot show acounts", code: exitUsage},
 	{name: "two accounts leave", do: func(w *world) { w.write("accounts.csv", "k,name\nA1,Acme & Son\n") }, args: "run accounts", code: exitHalted},
+	{args: "runs plan accounts --operation archive", code: exitDone},
+	{args: "runs plan accounts --max 1 --offset 1 --json", code: exitDone},
+	{args: "runs plan accounts --max 0 --json", code: exitDone},
+	{args: "runs plan accounts --operation delete", code: exitUsage},
 	{args: "plan accounts", code: exitDone},
 	{args: "run accounts", code: exitHalted},
 	{args: "run accounts --approve --json", code: exitDone},
+	{args: "runs plan accounts", code: exitUsage},
+	{args: "runs --sequence nightly", code: exitDone},
+	{args: "runs show nightly", code: exitDone},
+	{args: "runs show strict --json", code: exitDone},
+	{args: "runs show nobody", code: exitUsage},
 	{args: "run accounts --full", code: exitDone},
 	{args: "snapshot show accounts", code: exitDone},
 	{args: "snapshot show accounts --json", code: exitDone},
@@ -234,16 +243,31 @@ func TestCommandsBesideADaemon(t *testing.T) {
 func TestPauseAndStatus(t *testing.T) {
 	w := newBeside(t)
 	w.config(strings.Replace(besideConfig, "on_removed", "schedule = \"0 0 29 2 *\"\non_removed", 1))
-	for _, verb := range []string{"pause", "resume", "reload"} {
-		args := []string{verb, "accounts"}
-		if verb == "reload" {
-			args = args[:1]
-		}
-		if r := w.coho(args...); r.code != exitUsage || !strings.Contains(r.stderr, "no daemon runs") {
-			t.Errorf("%s without a daemon: %d %s", verb, r.code, r.stderr)
+	if r := w.coho("reload"); r.code != exitUsage || !strings.Contains(r.stderr, "no daemon runs") {
+		t.Errorf("reload without a daemon: %d %s", r.code, r.stderr)
+	}
+	// What is paused while no daemon runs, the next one finds so.
+	for _, step := range []struct{ args, want string }{
+		{"pause accounts contacts", "sync contacts: schedule paused"},
+		{"pause --sequence nightly", "sequence nightly: schedule paused"},
+		{"pause accounts", "sync accounts: schedule paused"}, // twice is no error
+		{"resume contacts", "sync contacts: schedule resumed"},
+		{"status", `(?s)accounts +never .*0 0 29 2 \* \(paused\)\ncontacts .* -\n.*nightly +- \(paused\)`},
+		{"status --json", `"sync":"accounts","schedule":"0 0 29 2 \*","paused":true`},
+	} {
+		r := w.coho(strings.Fields(step.args)...)
+		if r.code != exitDone || !regexp.MustCompile(step.want).MatchString(r.stdout) || said(r) != "" {
+			t.Errorf("coho %s: %d %s%s", step.args, r.code, r.stdout, said(r))
 		}
 	}
+	if r := w.coho("pause", "contacts", "acounts"); r.code != exitUsage || !strings.Contains(r.stderr, "accounts") {
+		t.Errorf("pause of nobody: %d %s", r.code, r.stderr)
+	}
 	s := w.serve()
+	if r := w.coho("status"); !regexp.MustCompile(`(?s)accounts .* paused\ncontacts .* -\n.*nightly +- +paused`).MatchString(r.stdout) {
+		t.Errorf("what was paused before the daemon began: %s", r.stdout)
+	}
+	w.coho("resume", "accounts")
 	for _, step := range []struct{ args, want string }{
 		{"status", `accounts +never .*0 0 29 2 \* +\d{4}-02-29 00:00:00`},
 		{"pause accounts", "sync accounts: schedule paused"},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -143,8 +144,8 @@ func (c *cli) runsPlanCommand() *cobra.Command {
 		Long: `List the operations of a plan that waits: halted by a guard or by the API budget, or
 unfinished. What is deleted or cleared is shown with the values last written.`,
 		Args: usageArgs(cobra.ExactArgs(1)),
-		RunE: func(_ *cobra.Command, args []string) error {
-			return c.with(func(w *wired) error { return c.showKept(w, args[0], o) })
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.conduct(cmd.Context(), func(x *conducted) error { return c.showKept(cmd.Context(), x, args[0], o) })
 		},
 	}
 	f := cmd.Flags()
@@ -154,9 +155,9 @@ unfinished. What is deleted or cleared is shown with the values last written.`,
 	return cmd
 }
 
-func (c *cli) showKept(w *wired, id string, o engine.KeptOptions) error {
+func (c *cli) showKept(ctx context.Context, x *conducted, id string, o engine.KeptOptions) error {
 	listed := int64(0)
-	kept, err := w.engine.KeptPlan(id, o, func(op *engine.KeptOperation) bool {
+	kept, err := x.keptPlan(ctx, id, o, func(op *engine.KeptOperation) bool {
 		listed++
 		if c.json {
 			c.printJSON(op)

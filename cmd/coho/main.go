@@ -194,7 +194,7 @@ func toldCode(p *server.Problem) int {
 		return exitLocked
 	case server.CodeHalted:
 		return exitHalted
-	case server.CodeUsage, server.CodeBadRequest, server.CodeUnknownName, server.CodeInvalidSync, server.CodeBound, server.CodeConfig, server.CodeEnded:
+	case server.CodeUsage, server.CodeBadRequest, server.CodeUnknownName, server.CodeInvalidSync, server.CodeBound, server.CodeConfig, server.CodeEnded, server.CodeNoPlan:
 		return exitUsage
 	}
 	return exitFailed

@@ -4,11 +4,13 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"coho/engine/daemon"
 )
 
 func (c *cli) pauseCommand() *cobra.Command {
 	return c.scheduleCommand("pause", "Stop the schedules of syncs and sequences until they are resumed",
-		"Runs that are asked for go on as ever, and so does a run that is under way. A pause outlives the daemon.", true)
+		"Runs that are asked for go on as ever, and so does a run that is under way. A pause outlives the daemon, and may be made while none runs.", true)
 }
 
 func (c *cli) resumeCommand() *cobra.Command {
@@ -25,29 +27,20 @@ func (c *cli) scheduleCommand(verb, short, long string, pause bool) *cobra.Comma
 		Args:              usageArgs(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: c.completeSyncs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.conduct(cmd.Context(), func(x *conducted) error {
-				if err := x.needDaemon(); err != nil {
+			return c.conductState(cmd.Context(), func(x *conducted) error {
+				kind := daemon.Sync
+				if sequence {
+					kind = daemon.Sequence
+				}
+				if err := x.setPaused(cmd.Context(), kind, args, pause); err != nil {
 					return err
 				}
-				kind, word := "syncs", "sync"
-				if sequence {
-					kind, word = "sequences", "sequence"
-				}
 				for _, name := range args {
-					var err error
-					if pause {
-						err = x.daemon.Pause(cmd.Context(), kind, name)
-					} else {
-						err = x.daemon.Resume(cmd.Context(), kind, name)
-					}
-					if err != nil {
-						return err
-					}
 					if c.json {
-						c.printJSON(map[string]any{word: name, "paused": pause})
+						c.printJSON(map[string]any{string(kind): name, "paused": pause})
 						continue
 					}
-					if _, err := fmt.Fprintf(c.stdout, "%s %s: schedule %sd\n", word, name, verb); err != nil {
+					if _, err := fmt.Fprintf(c.stdout, "%s %s: schedule %sd\n", kind, name, verb); err != nil {
 						return err
 					}
 				}

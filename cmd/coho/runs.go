@@ -31,9 +31,7 @@ func (c *cli) runsCommand() *cobra.Command {
 				}
 				var sequences []*engine.SequenceRun
 				if sync == "" {
-					// Read by this process also beside a daemon: the history
-					// needs no lock.
-					if sequences, err = x.engine.History().ListSequences(sequence, max); err != nil {
+					if sequences, err = x.listSequences(cmd.Context(), sequence, max); err != nil {
 						return err
 					}
 				}
@@ -57,7 +55,7 @@ func (c *cli) runsShowCommand() *cobra.Command {
 			return c.conduct(cmd.Context(), func(x *conducted) error {
 				r, err := x.get(cmd.Context(), args[0])
 				if err != nil {
-					if s, serr := x.engine.History().Sequence(args[0]); serr == nil {
+					if s, serr := x.sequence(cmd.Context(), args[0]); serr == nil {
 						return c.showSequence(s)
 					}
 					return err

@@ -3,12 +3,15 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"coho/engine"
+	"coho/engine/daemon"
 	"coho/engine/server"
 )
 
@@ -25,19 +28,27 @@ waits for its turn.`,
 				if x.daemon != nil {
 					return c.daemonStatus(cmd.Context(), x.daemon)
 				}
+				paused, err := daemon.Paused(x.engine, x.config.StateDir)
+				if err != nil {
+					return err
+				}
 				var syncs []server.SyncState
 				for _, name := range x.config.SyncNames() {
 					last, err := x.engine.History().List(name, 1)
 					if err != nil {
 						return err
 					}
-					one := server.SyncState{Sync: name, Schedule: x.config.Syncs[name].Schedule}
+					one := server.SyncState{Sync: name, Schedule: x.config.Syncs[name].Schedule, Paused: paused(daemon.Sync, name)}
 					if len(last) > 0 {
 						one.LastRun = last[0]
 					}
 					syncs = append(syncs, one)
 				}
-				return c.showStatus(syncs, nil, false)
+				var sequences []server.SequenceState
+				for _, name := range slices.Sorted(maps.Keys(x.config.Sequences)) {
+					sequences = append(sequences, server.SequenceState{Sequence: name, Schedule: x.config.Sequences[name].Schedule, Paused: paused(daemon.Sequence, name)})
+				}
+				return c.showStatus(syncs, sequences, false)
 			})
 		},
 	}
@@ -86,19 +97,34 @@ func (c *cli) showStatus(syncs []server.SyncState, sequences []server.SequenceSt
 		if r := s.LastRun; r != nil {
 			line = fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%s", s.Sync, localTime(r.StartedAt), r.Status, comma(r.Rows.Read), comma(r.Operations.Total()), comma(r.Outcomes.Failed), comma(r.Rows.Rejected))
 		}
-		line += "\t" + dash(s.Schedule)
+		line += "\t" + scheduleText(s.Schedule, s.Paused && !daemon)
 		if daemon {
 			line += "\t" + nextText(s.NextRun, s.Paused, s.Running != "", s.Queued != "")
 		}
 		fmt.Fprintln(tw, line)
 	}
 	if len(sequences) > 0 {
-		fmt.Fprintln(tw, "\nSEQUENCE\tSCHEDULE\tNEXT RUN")
+		head := "\nSEQUENCE\tSCHEDULE"
+		if daemon {
+			head += "\tNEXT RUN"
+		}
+		fmt.Fprintln(tw, head)
 		for _, q := range sequences {
-			fmt.Fprintf(tw, "%s\t%s\t%s\n", q.Sequence, dash(q.Schedule), nextText(q.NextRun, q.Paused, q.Running, false))
+			line := q.Sequence + "\t" + scheduleText(q.Schedule, q.Paused && !daemon)
+			if daemon {
+				line += "\t" + nextText(q.NextRun, q.Paused, q.Running, false)
+			}
+			fmt.Fprintln(tw, line)
 		}
 	}
 	return tw.Flush()
+}
+
+func scheduleText(line string, paused bool) string {
+	if paused {
+		return dash(line) + " (paused)"
+	}
+	return dash(line)
 }
 
 // nextText says when a schedule comes next and what is so now.

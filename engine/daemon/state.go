@@ -81,12 +81,8 @@ func (d *Daemon) persist() error {
 	e := d.gen.engine
 	k := d.kept()
 	d.mu.Unlock()
-	b, err := json.Marshal(k)
-	if err != nil {
-		return fmt.Errorf("encode the daemon's state: %w", err)
-	}
-	if err := e.SaveFile(stateFile, append(b, '\n')); err != nil {
-		return fmt.Errorf("keep the daemon's state: %w", err)
+	if err := save(e, k); err != nil {
+		return err
 	}
 	f.written = all
 	return nil
@@ -124,6 +120,78 @@ func (d *Daemon) kept() kept {
 	return k
 }
 
+// load reads the file; one that is not there holds nothing.
+func load(e *engine.Engine, stateDir string) (kept, error) {
+	k := kept{Format: stateFormat, Schedules: map[string]lastTime{}, Paused: []string{}, Jobs: []keptJob{}}
+	b, err := e.LoadFile(stateFile)
+	if b == nil || err != nil {
+		return k, err
+	}
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&k); err != nil {
+		return k, fmt.Errorf("the daemon's state, %s in the state directory, is damaged (%w); it says what is paused and what is to be gone on with: delete it to begin without", stateFile, err)
+	}
+	if k.Format != stateFormat {
+		return k, &engine.StateVersionError{Dir: stateDir, Version: k.Format}
+	}
+	return k, nil
+}
+
+// SetPaused pauses or resumes, where no daemon runs, what the next one will find
+// so; see [Daemon.Pause]. Either all the names are paused or resumed or, where one
+// is not in the config, none. It returns an *engine.LockedError where a process has
+// the state.
+func SetPaused(e *engine.Engine, stateDir string, kind Kind, names []string, paused bool) error {
+	for _, name := range names {
+		var err error
+		if kind == Sync {
+			_, err = e.Sync(name)
+		} else {
+			_, err = e.Sequence(name)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := e.Lock("coho pause"); err != nil {
+		return err
+	}
+	k, err := load(e, stateDir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		text := entry{kind, name}.String()
+		k.Paused = slices.DeleteFunc(k.Paused, func(p string) bool { return p == text })
+		if paused {
+			k.Paused = append(k.Paused, text)
+		}
+	}
+	slices.Sort(k.Paused)
+	return save(e, k)
+}
+
+// Paused returns what the next daemon will find paused, where none runs.
+func Paused(e *engine.Engine, stateDir string) (func(Kind, string) bool, error) {
+	k, err := load(e, stateDir)
+	return func(kind Kind, name string) bool {
+		return slices.Contains(k.Paused, entry{kind, name}.String())
+	}, err
+}
+
+// save replaces the file.
+func save(e *engine.Engine, k kept) error {
+	b, err := json.Marshal(k)
+	if err != nil {
+		return fmt.Errorf("encode the daemon's state: %w", err)
+	}
+	if err := e.SaveFile(stateFile, append(b, '\n')); err != nil {
+		return fmt.Errorf("keep the daemon's state: %w", err)
+	}
+	return nil
+}
+
 // maxResumes is how often starts go on with a job: one that brings the process
 // down each time must not do so for ever.
 const maxResumes = 5
@@ -134,20 +202,9 @@ func (d *Daemon) restore() error {
 	d.mu.Lock()
 	g := d.gen
 	d.mu.Unlock()
-	b, err := g.engine.LoadFile(stateFile)
+	k, err := load(g.engine, g.Wired.Engine.StateDir)
 	if err != nil {
 		return err
-	}
-	k := kept{Format: stateFormat}
-	if b != nil {
-		dec := json.NewDecoder(bytes.NewReader(b))
-		dec.DisallowUnknownFields()
-		if err := dec.Decode(&k); err != nil {
-			return fmt.Errorf("the daemon's state, %s in the state directory, is damaged (%w); it says what is paused and what is to be gone on with: delete it to begin without", stateFile, err)
-		}
-		if k.Format != stateFormat {
-			return &engine.StateVersionError{Dir: g.Wired.Engine.StateDir, Version: k.Format}
-		}
 	}
 	now := time.Now()
 	plans, err := unfinishedSyncs(g)

@@ -50,7 +50,7 @@ const (
 	CodeRunFailed    = "run.failed"      // the run, or the plan, failed
 	CodeNotBegun     = "run.not_begun"   // called off before it began
 	CodeEnded        = "run.ended"       // 409: the run has ended
-	CodeNoPlan       = "run.no_plan"      // 409: no plan of the run waits, or none that can be approved
+	CodeNoPlan       = "run.no_plan"     // 409: no plan of the run waits, or none that can be approved
 	CodeConfig       = "config.invalid"  // 422: the new config was refused, the old one stays
 	CodeStopping     = "daemon.stopping" // 503: the daemon takes no more work
 	CodeTooMany      = "daemon.too_many" // 503: as many event streams as there may be

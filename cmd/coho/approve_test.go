@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+
+	"coho/engine"
+	"coho/engine/server"
+)
+
+// TestApprovedRunIsKilled: a daemon that is killed while it applies a plan that was
+// approved goes on with that plan at its next start, and approves nothing that was
+// planned after it.
+func TestApprovedRunIsKilled(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		sig     syscall.Signal
+		approve func(ctx context.Context, d *server.Client, halted string) error
+	}{
+		{"by the run, killed", syscall.SIGKILL, func(ctx context.Context, d *server.Client, halted string) error {
+			_, err := d.Approve(ctx, halted, server.ApproveRequest{By: "ada@host"})
+			return err
+		}},
+		{"by the run, stopped", syscall.SIGTERM, func(ctx context.Context, d *server.Client, halted string) error {
+			_, err := d.Approve(ctx, halted, server.ApproveRequest{})
+			return err
+		}},
+		{"by the sync, killed", syscall.SIGKILL, func(ctx context.Context, d *server.Client, _ string) error {
+			_, err := d.Start(ctx, server.StartRequest{Syncs: []string{"accounts"}, Approve: true})
+			return err
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newBeside(t)
+			rows := func(from int) {
+				var text strings.Builder
+				text.WriteString("k,name\n")
+				for i := from; i < 20; i++ {
+					fmt.Fprintf(&text, "A%d,n%d\n", i, i)
+				}
+				w.write("accounts.csv", text.String())
+			}
+			rows(0)
+			w.run(exitDone, "accounts")
+			rows(8)
+			s := w.serve()
+			halted := w.run(exitHalted, "accounts")
+			d, err := server.Dial(t.Context(), w.dir+"/.coho")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer d.Close()
+			w.onWrite(func(n int64) {
+				if n == 2 {
+					s.signal(c.sig)
+				}
+			})
+			if err := c.approve(t.Context(), d, halted.ID); err != nil {
+				t.Fatal(err)
+			}
+			s.wait()
+			w.org.OnCall(nil)
+			if n := w.org.Org().Count("Account"); n == 20 || n == 12 {
+				t.Fatalf("the org has %d accounts: it was not stopped in the middle", n)
+			}
+			rows(14) // six more leave: nobody has seen that
+			s = w.serve()
+			s.await("run ended", "halted")
+			s.stop()
+			if n := w.org.Org().Count("Account"); n != 12 {
+				t.Errorf("the org has %d accounts, want 12", n)
+			}
+			runs := w.runsOf("accounts")
+			if last := runs[len(runs)-1]; last.Status != engine.Halted || last.Resumed != halted.ID {
+				t.Errorf("%+v", last)
+			}
+			// And that one is approved in its turn, by its own name.
+			s = w.serve()
+			if r := w.coho("run", "accounts", "--approve"); r.code != exitDone {
+				t.Errorf("%d %s", r.code, r.stderr)
+			}
+			s.stop()
+			if n := w.org.Org().Count("Account"); n != 6 {
+				t.Errorf("the org has %d accounts, want 6", n)
+			}
+		})
+	}
+}
