@@ -110,6 +110,13 @@ func TestStaleReference(t *testing.T) {
 				}
 				return id
 			},
+			"merged": func(w *world, id string) string {
+				into := w.insert(map[string]any{"Warehouse_Key__c": "into " + id, "Name": "survivor"})
+				if err := w.org.Org().Merge("Account", into, id); err != nil {
+					w.Fatal(err)
+				}
+				return id
+			},
 			"never was": func(_ *world, id string) string { return id[:10] + "zzzzz" },
 		} {
 			w := newWorld(t, emulator.Options{})
@@ -120,7 +127,7 @@ func TestStaleReference(t *testing.T) {
 			snap.ids["1"] = []string{spoil(w, snap.ids["1"][0])}
 			snap.ids["2"] = []string{spoil(w, snap.ids["2"][0])}
 			var now string
-			if name == "deleted" {
+			if name != "never was" {
 				now = w.insert(map[string]any{"Warehouse_Key__c": "again", "Name": "again", "AccountNumber": "1"})
 			} else {
 				now, _ = w.account("P1")["Id"].(string)
