@@ -12,7 +12,13 @@ import (
 	"coho/sources/sourcetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain settles what the driver takes from the environment before the first
+// test, whichever that is: one that signs in by the bare driver would have it ask
+// the machine's cloud about itself, over connections that it does not close.
+func TestMain(m *testing.M) {
+	quiet()
+	goleak.VerifyTestMain(m)
+}
 
 // optionsOf are for a server that lets everybody in.
 func optionsOf(server *snowflaketest.Server) Options {
