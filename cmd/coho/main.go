@@ -107,7 +107,12 @@ func (c *cli) finish(err error, sig os.Signal) int {
 			fmt.Fprintln(c.stderr, "coho: "+line)
 		}
 	}
-	if sig != nil && (code == exitFailed || errors.Is(err, context.Canceled) || errors.Is(err, destinations.ErrStopped)) {
+	// A run that a signal cut short failed by it; a daemon that it ended did not.
+	byIt := code == exitFailed
+	if c.serving {
+		byIt = err == nil
+	}
+	if sig != nil && (byIt || errors.Is(err, context.Canceled) || errors.Is(err, destinations.ErrStopped)) {
 		if sig == syscall.SIGTERM {
 			return exitTerm
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -32,9 +34,10 @@ first.
 
 SIGTERM or Ctrl-C takes no more work and lets batches in flight finish, for as
 long as [server] shutdown_timeout; a second one gives them up at once. What is
-left goes on at the next start. It then ends with exit code 0. SIGHUP, or a
-change of the config's files, reloads the config; one with mistakes is refused
-and the old one kept.
+left goes on at the next start. It then ends with exit code 143 after SIGTERM
+and 130 after Ctrl-C, as every command does that a signal ends cleanly. SIGHUP,
+or a change of the config's files, reloads the config; one with mistakes is
+refused and the old one kept.
 
 ` + exitCodeHelp,
 		Args: usageArgs(cobra.NoArgs),
@@ -212,10 +215,17 @@ const tracesTimeout = 5 * time.Second
 // traces sends traces where an endpoint is set in the environment, by the names
 // that all of OpenTelemetry's tools know; nil where none is.
 func (c *cli) traces(ctx context.Context, log *slog.Logger) (*server.Traces, error) {
-	endpoint, _ := c.env("OTEL_EXPORTER_OTLP_ENDPOINT")
-	own, _ := c.env("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-	if endpoint == "" && own == "" {
+	env := func(name string) string {
+		v, _ := c.env(name)
+		return strings.TrimSpace(v)
+	}
+	endpoint, own := env("OTEL_EXPORTER_OTLP_ENDPOINT"), env("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+	if endpoint == "" && own == "" || strings.EqualFold(env("OTEL_SDK_DISABLED"), "true") || env("OTEL_TRACES_EXPORTER") == "none" {
 		return nil, nil
+	}
+	const spoken = "http/protobuf"
+	if p := cmp.Or(env("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"), env("OTEL_EXPORTER_OTLP_PROTOCOL"), spoken); p != spoken {
+		log.Warn("traces are sent as "+spoken+", which collectors take on port 4318; the protocol asked for is not spoken", "asked", p)
 	}
 	if own != "" {
 		endpoint = "" // the exporter reads the other, which is whole, by itself

@@ -132,12 +132,12 @@ func (s *serving) wait() int {
 	return s.cmd.ProcessState.ExitCode()
 }
 
-// stop ends the daemon as systemd and Docker do; the exit code must be 0.
+// stop ends the daemon as systemd and Docker do; the exit code must say so.
 func (s *serving) stop() {
 	s.t.Helper()
 	s.signal(syscall.SIGTERM)
-	if code := s.wait(); code != exitDone {
-		s.t.Errorf("coho serve ended with exit code %d, want 0", code)
+	if code := s.wait(); code != exitTerm {
+		s.t.Errorf("coho serve ended with exit code %d, want %d", code, exitTerm)
 	}
 }
 
@@ -199,8 +199,8 @@ func TestServeStopsCleanly(t *testing.T) {
 					s.signal(syscall.SIGTERM)
 				}
 			})
-			if code := s.wait(); code != exitDone {
-				t.Errorf("exit code %d, want 0", code)
+			if code := s.wait(); code != exitTerm {
+				t.Errorf("exit code %d, want %d", code, exitTerm)
 			}
 			w.org.OnCall(nil)
 			runs := w.runsOf("accounts")
@@ -251,7 +251,7 @@ func TestServeStopsInTime(t *testing.T) {
 	took := time.Since(time.Unix(0, stopped.Load()))
 	close(release)
 	w.org.OnCall(nil)
-	if code != exitDone || took < time.Second || took > 20*time.Second || !strings.Contains(s.said(), "the shutdown timeout is over") {
+	if code != exitTerm || took < time.Second || took > 20*time.Second || !strings.Contains(s.said(), "the shutdown timeout is over") {
 		t.Errorf("exit code %d after %s", code, took)
 	}
 	w.config(scheduled(never, "rest"))

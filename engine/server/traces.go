@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -63,10 +64,13 @@ func NewTraces(ctx context.Context, o TracesOptions) (*Traces, error) {
 	log := o.Logger
 	// What the exporter cannot send it says to this handler, the only one there is.
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("traces could not be sent", "error", err) }))
-	provider := sdktrace.NewTracerProvider(
-		sdktrace.WithBatcher(exporter, sdktrace.WithMaxQueueSize(spanQueue)),
-		sdktrace.WithResource(resource.NewSchemaless(attribute.String("service.name", "coho"), attribute.String("service.version", o.Version))),
-	)
+	// OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES come before what coho says.
+	own := resource.NewSchemaless(attribute.String("service.name", "coho"), attribute.String("service.version", o.Version))
+	of, err := resource.Merge(own, resource.Environment())
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("say in traces whose they are: %w", err), exporter.Shutdown(ctx))
+	}
+	provider := sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter, sdktrace.WithMaxQueueSize(spanQueue)), sdktrace.WithResource(of))
 	return &Traces{provider: provider, tracer: provider.Tracer("coho"), log: o.Logger}, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -28,6 +29,7 @@ type receiver struct {
 	spans []*tracev1.Span
 	raw   []byte
 	paths []string
+	from  map[string]string // the attributes of who sent the last
 }
 
 func newReceiver(t *testing.T) *receiver {
@@ -56,6 +58,10 @@ func newReceiver(t *testing.T) *receiver {
 		r.raw = append(r.raw, text...)
 		r.paths = append(r.paths, req.Method+" "+req.URL.Path)
 		for _, rs := range got.ResourceSpans {
+			r.from = map[string]string{}
+			for _, a := range rs.GetResource().GetAttributes() {
+				r.from[a.Key] = a.Value.GetStringValue()
+			}
 			for _, s := range rs.ScopeSpans {
 				r.spans = append(r.spans, s.Spans...)
 			}
@@ -137,6 +143,38 @@ func TestTracesOfRuns(t *testing.T) {
 		if secret != "" && bytes.Contains(r.raw, []byte(secret)) {
 			t.Errorf("%q is in the traces", secret)
 		}
+	}
+}
+
+// TestTracesSayWhoseTheyAre: by OpenTelemetry's own variables, where they are set.
+func TestTracesSayWhoseTheyAre(t *testing.T) {
+	for _, c := range []struct {
+		name, service, attributes string
+		want                      map[string]string
+	}{
+		{"by itself", "", "", map[string]string{"service.name": "coho", "service.version": "v1.2.3"}},
+		{"by the environment", "coho-eu", "deployment.environment=prod,service.version=7", map[string]string{"service.name": "coho-eu", "service.version": "7", "deployment.environment": "prod"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Setenv("OTEL_SERVICE_NAME", c.service)
+			t.Setenv("OTEL_RESOURCE_ATTRIBUTES", c.attributes)
+			r := newReceiver(t)
+			traces, err := NewTraces(t.Context(), TracesOptions{Endpoint: r.URL, Version: "v1.2.3"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			now := time.Now()
+			traces.RunEnded(&engine.Run{ID: "r", Sync: "accounts", StartedAt: now, FinishedAt: &now}, engine.OpenHistory(t.TempDir(), engine.Retention{}))
+			if err := traces.Close(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			r.CloseClientConnections()
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			if !maps.Equal(r.from, c.want) {
+				t.Errorf("%v, want %v", r.from, c.want)
+			}
+		})
 	}
 }
 
