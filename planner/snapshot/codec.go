@@ -16,6 +16,7 @@ const (
 	prefixEntry     = 'e'
 	prefixMeta      = 'm'
 	prefixOwner     = 'o'
+	prefixPending   = 'p'
 	prefixRecord    = 'r'
 	prefixSettled   = 's'
 )

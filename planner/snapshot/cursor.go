@@ -30,6 +30,9 @@ func (s *Store) Scan(first, limit planner.Hash) (planner.Cursor, error) {
 	if err := s.log.failure(); err != nil {
 		return nil, s.wrap("read the state", err)
 	}
+	if err := s.foldRange(first, limit); err != nil {
+		return nil, err
+	}
 	c := &cursor{s: s}
 	c.bounds = pebble.IterOptions{LowerBound: hashKey(nil, prefixRecord, first), UpperBound: []byte{prefixRecord + 1}}
 	entries := pebble.IterOptions{LowerBound: hashKey(nil, prefixEntry, first), UpperBound: []byte{prefixEntry + 1}}

@@ -23,9 +23,12 @@ func (s *Store) Reset() error {
 }
 
 func (s *Store) reset() error {
+	if err := s.folded(); err != nil {
+		return err
+	}
 	b := s.db.NewBatch()
 	var errs []error
-	for _, p := range []byte{prefixBatch, prefixDisplaced, prefixEntry, prefixOwner, prefixRecord, prefixSettled} {
+	for _, p := range []byte{prefixBatch, prefixDisplaced, prefixEntry, prefixOwner, prefixPending, prefixRecord, prefixSettled} {
 		errs = append(errs, b.DeleteRange([]byte{p}, []byte{p + 1}, nil))
 	}
 	for _, k := range [][]byte{keyIdentity, keyRows, keyFields, keyPlan, keyBatches, keyNotes, keyImporting} {
@@ -41,6 +44,7 @@ func (s *Store) reset() error {
 	s.owned, s.moved = false, false
 	s.plan, s.columns, s.identity = nil, nil, nil
 	s.settled = planner.SettledSet{}
+	s.pending.reset(0)
 	s.setNames(nil)
 	clear(s.open)
 	return nil

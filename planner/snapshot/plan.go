@@ -222,6 +222,9 @@ func (s *Store) FinishPlan(notes Notes) error {
 	if len(s.open) > 0 {
 		return fmt.Errorf("finish the plan: %d batches are open", len(s.open))
 	}
+	if err := s.foldAll(); err != nil {
+		return err
+	}
 	b := s.db.NewBatch()
 	var key, value []byte
 	rows, n, pending := s.rows, int64(0), 0
@@ -321,6 +324,9 @@ func (s *Store) DropPlan() error {
 		return nil
 	case len(s.open) > 0:
 		return fmt.Errorf("drop the plan: %d batches are open", len(s.open))
+	}
+	if err := s.foldAll(); err != nil {
+		return err
 	}
 	return s.endPlan("drop the plan", s.db.NewBatch())
 }

@@ -300,6 +300,7 @@ func TestEverythingLands(t *testing.T) {
 				w.store.Close()
 			}
 		}()
+		defer snapshot.FoldAt(rapid.SampledFrom([]int{1, 300, 1 << 20}).Draw(t, "fold at"), rapid.SampledFrom([]int{1, 1 << 20}).Draw(t, "fold tables"))()
 		orderLog := dir + ".order"
 		defer os.Remove(orderLog)
 		// The key may be the match value, or another: the first has the order

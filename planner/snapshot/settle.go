@@ -1,12 +1,14 @@
 package snapshot
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/klauspost/compress/s2"
 
 	"coho/planner"
 )
@@ -52,7 +54,10 @@ func (s *Store) Settle(batch uint64, settlements []Settlement, last bool) error 
 	}
 	slices.SortStableFunc(order, func(x, y int) int { return cmp.Compare(settlements[x].Op.Seq, settlements[y].Op.Seq) })
 
-	w := settling{s: s, b: s.db.NewBatch(), owned: s.owned, moved: s.moved}
+	w := settling{s: s, b: s.db.NewBatch(), block: s.block[:0], owned: s.owned, moved: s.moved}
+	if err := w.findOwners(settlements); err != nil {
+		return s.wrap("settle a batch", errors.Join(err, w.b.Close()))
+	}
 	var seqs planner.Seqs
 	for _, i := range order {
 		st := &settlements[i]
@@ -65,6 +70,10 @@ func (s *Store) Settle(batch uint64, settlements []Settlement, last bool) error 
 		seqs = seqs.Append(st.Op.Seq)
 	}
 	err := w.b.Set(keyRows, count(s.rows+w.rows), nil)
+	if s.block = w.block; len(w.block) > 0 {
+		s.packed = s2.Encode(s.packed[:cap(s.packed)], w.block)
+		err = errors.Join(err, w.b.Set(numberKey(prefixPending, s.pending.to), s.packed, nil))
+	}
 	if len(seqs) > 0 {
 		err = errors.Join(err, w.b.Set(numberKey(prefixSettled, s.sets), seqs.AppendBinary(nil), nil))
 	}
@@ -86,21 +95,27 @@ func (s *Store) Settle(batch uint64, settlements []Settlement, last bool) error 
 	if last {
 		delete(s.open, batch)
 	}
-	return nil
+	if len(w.block) == 0 {
+		return nil
+	}
+	return s.pend(w.block)
 }
 
 // settling is one Settle under way.
 type settling struct {
 	s          *Store
 	b          *pebble.Batch
-	rows       int64 // by how much the count of rows changes
+	rows       int64  // by how much the count of rows changes
+	block      []byte // acknowledged rows, as appendPending has them
 	key, value []byte
+	entryValue []byte
 
 	owned, moved bool // as the store's, once this is in it
 	// What this Settle has written, which a read does not see: the owners of
 	// records, and the records of rows.
 	owners map[string]planner.Hash
 	ids    map[planner.Hash]string
+	found  map[string]planner.Hash // the owners that the store has of the records at hand
 }
 
 // one writes what a settlement changes.
@@ -165,13 +180,8 @@ func (w *settling) record(st *Settlement, e planner.Entry) error {
 		}
 		w.value = appendField(w.value, w.s.columns[a.Field], cell)
 	}
-	w.key = hashKey(w.key[:0], prefixRecord, op.KeyHash)
-	if err := w.b.Set(w.key, w.value, nil); err != nil {
-		return err
-	}
-	if err := w.entry(&e); err != nil {
-		return err
-	}
+	w.entryValue = planner.AppendEntry(w.entryValue[:0], &e)
+	w.block = appendPending(w.block, op.KeyHash, w.entryValue, w.value)
 	if id == "" || op.Kind == planner.Archive || w.s.identity != nil && w.s.identity.MatchIsKey {
 		return nil
 	}
@@ -200,13 +210,7 @@ func (w *settling) record(st *Settlement, e planner.Entry) error {
 // nothing any more of what the record holds. The first load asks nothing of the
 // store, as there is no owner in it.
 func (w *settling) displace(id string, key planner.Hash) error {
-	owner, ok := w.owners[id]
-	if !ok && w.s.owned {
-		var err error
-		if owner, ok, err = w.s.Owner(id); err != nil {
-			return err
-		}
-	}
+	owner, ok := w.ownerOf(id)
 	if w.owners == nil {
 		w.owners, w.ids = map[string]planner.Hash{}, map[planner.Hash]string{}
 	}
@@ -216,6 +220,9 @@ func (w *settling) displace(id string, key planner.Hash) error {
 	}
 	has, ok := w.ids[owner]
 	if !ok {
+		if err := w.s.foldHash(owner); err != nil {
+			return err
+		}
 		v, err := w.s.get(hashKey(nil, prefixRecord, owner))
 		if err != nil || v == nil {
 			return err
@@ -231,6 +238,71 @@ func (w *settling) displace(id string, key planner.Hash) error {
 	}
 	w.moved = true
 	return w.b.Set(hashKey(nil, prefixDisplaced, owner), nil, nil)
+}
+
+// ownerOf is the owner of a record, as of the settlements so far.
+func (w *settling) ownerOf(id string) (owner planner.Hash, ok bool) {
+	if owner, ok = w.owners[id]; !ok {
+		owner, ok = w.found[id]
+	}
+	return owner, ok
+}
+
+// findOwners reads who owns the records that the settlements may take from a row
+// or give to one: in one walk in the order of the Ids, as the Ids of new records
+// lie behind all others or close to each other.
+func (w *settling) findOwners(settlements []Settlement) error {
+	if !w.s.owned || w.s.identity != nil && w.s.identity.MatchIsKey {
+		return nil
+	}
+	var ids []string
+	for i := range settlements {
+		st := &settlements[i]
+		same := st.ID == "" || st.ID == st.Op.ID
+		if !same {
+			ids = append(ids, st.ID)
+		}
+		if st.Op.ID != "" && (!same || !st.Op.Known || st.Forget || st.Op.Kind == planner.Archive) {
+			ids = append(ids, st.Op.ID)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	slices.Sort(ids)
+	it, err := w.s.db.NewIter(&pebble.IterOptions{LowerBound: ownerKey(nil, ids[0]), UpperBound: []byte{prefixOwner + 1}})
+	if err != nil {
+		return err
+	}
+	valid := it.First()
+	for _, id := range ids {
+		w.key = ownerKey(w.key[:0], id)
+		for steps := 0; valid && bytes.Compare(it.Key(), w.key) < 0; steps++ {
+			if steps < 8 {
+				valid = it.Next()
+			} else {
+				valid = it.SeekGE(w.key)
+			}
+		}
+		if !valid {
+			break
+		}
+		if !bytes.Equal(it.Key(), w.key) {
+			continue
+		}
+		value, err := it.ValueAndErr()
+		if err == nil && len(value) != len(planner.Hash{}) {
+			err = fmt.Errorf("%w: owner of %s", errDamaged, id)
+		}
+		if err != nil {
+			return errors.Join(err, it.Close())
+		}
+		if w.found == nil {
+			w.found = map[string]planner.Hash{}
+		}
+		w.found[id] = planner.Hash(value)
+	}
+	return errors.Join(it.Error(), it.Close())
 }
 
 // before is what was acknowledged of a record some fields of which were left out
@@ -277,13 +349,11 @@ func (w *settling) forget(op *planner.Operation) error {
 
 // disown drops the owner of a record if it is the row of this key.
 func (w *settling) disown(id string, key planner.Hash) error {
-	if owner, ok := w.owners[id]; ok && owner != key {
+	if owner, ok := w.ownerOf(id); !ok || owner != key {
 		return nil
 	}
-	owner, ok, err := w.s.Owner(id)
-	if err != nil || !ok || owner != key {
-		return err
-	}
+	delete(w.owners, id)
+	delete(w.found, id)
 	return w.b.Delete(ownerKey(nil, id), nil)
 }
 

@@ -13,16 +13,19 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/sstable"
+	"github.com/cockroachdb/pebble/v2/sstable/block"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"coho/planner"
 )
 
 const (
-	format        = 1
+	format        = 2 // 1 had no pending rows
 	pebbleFormat  = pebble.FormatWALSyncChunks
 	cacheBytes    = 8 << 20
 	memTableBytes = 16 << 20
+	blockBytes    = 16 << 10
 )
 
 // LockedError says that another process, or another part of this one, holds the
@@ -65,6 +68,7 @@ type Store struct {
 	db   *pebble.DB
 	lock *pebble.Lock
 	log  *logger
+	opts *pebble.Options
 
 	mu       sync.Mutex // guards all below, and the order of writes
 	rows     int64
@@ -80,6 +84,16 @@ type Store struct {
 	owned    bool  // there may be owners
 	moved    bool  // there may be displaced rows
 	identity *Identity
+
+	pending    *pending // being filled
+	spare      *pending // to be filled next; nil while folding is it
+	folding    *pending // being brought to its place; nil where nothing is
+	foldDone   chan error
+	foldFailed error
+
+	folds foldSizes
+
+	block, packed []byte // of Settle, to be used again
 }
 
 var _ planner.Snapshot = (*Store)(nil)
@@ -104,23 +118,27 @@ func OpenFS(dir string, fs vfs.FS) (*Store, error) {
 		}
 		return nil, fmt.Errorf("open the state: lock %s: %w", dir, err)
 	}
-	s := &Store{dir: dir, lock: lock, log: newLogger(), numbers: map[string]int{}, open: map[uint64]struct{}{}}
-	opts := &pebble.Options{
+	s := &Store{dir: dir, lock: lock, log: newLogger(), numbers: map[string]int{}, open: map[uint64]struct{}{}, pending: new(pending), folds: folds}
+	s.opts = &pebble.Options{
 		FS: fs, Lock: lock, Logger: s.log,
 		CacheSize: cacheBytes, MemTableSize: memTableBytes, MaxOpenFiles: 256,
-		// A first load writes keys in no order: with a large base level and
-		// both cores compacting, each byte is written over less often.
-		LBaseMaxBytes: 256 << 20, L0StopWritesThreshold: 40, CompactionConcurrencyRange: func() (int, int) { return 1, 2 },
+		L0StopWritesThreshold: 40, CompactionConcurrencyRange: func() (int, int) { return 1, 2 },
 		FormatMajorVersion: pebbleFormat,
 		// Without a listener of its own Pebble takes damage that it reads for
 		// fatal; here it is the reading call's error.
 		EventListener: &pebble.EventListener{DataCorruption: func(pebble.DataCorruptionInfo) {}},
 	}
-	for i := range opts.Levels {
-		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
-		opts.Levels[i].BlockSize = 16 << 10
+	last := len(s.opts.Levels) - 1
+	for i := range s.opts.Levels {
+		l := &s.opts.Levels[i]
+		l.BlockSize, l.FilterPolicy = blockBytes, bloom.FilterPolicy(10)
 	}
-	if s.db, err = pebble.Open(dir, opts); err != nil {
+	// Nearly all rows lie on the last level: there bytes count, and what is looked
+	// for is there.
+	s.opts.Levels[last].FilterPolicy = pebble.NoFilterPolicy
+	s.opts.Levels[last].Compression = func() *sstable.CompressionProfile { return block.BalancedCompression }
+	s.opts.EnsureDefaults()
+	if s.db, err = pebble.Open(dir, s.opts); err != nil {
 		return nil, errors.Join(s.wrap("open the state", err), lock.Close())
 	}
 	if err := s.load(); err != nil {
@@ -164,6 +182,9 @@ func checkPebbleFormat(dir string, fs vfs.FS) error {
 // disk that Pebble cannot go on from, the store stays open until the process
 // ends, and Close returns that error.
 func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_ = s.folded() // whoever wanted what was folded has been told, and the rest is durable
 	if err := s.log.failure(); err != nil {
 		return s.wrap("close the state", err)
 	}
@@ -287,16 +308,16 @@ func (s *Store) load() error {
 		return s.wrap("open the state", err)
 	}
 	switch {
-	case v == nil:
+	case v != nil && len(v) != 1:
+		return s.wrap("open the state", errDamaged)
+	case v != nil && v[0] > format:
+		return &VersionError{Dir: s.dir, What: "format " + strconv.Itoa(int(v[0]))}
+	case v == nil || v[0] < format: // a store of before needs nothing else
 		b := s.db.NewBatch()
 		err := b.Set(keyFormat, []byte{format}, nil)
 		if err = errors.Join(err, s.commit("make the state", b, pebble.Sync)); err != nil {
 			return err
 		}
-	case len(v) != 1:
-		return s.wrap("open the state", errDamaged)
-	case v[0] > format:
-		return &VersionError{Dir: s.dir, What: "format " + strconv.Itoa(int(v[0]))}
 	}
 	importing, err := s.get(keyImporting)
 	if err == nil && importing != nil {
@@ -309,6 +330,9 @@ func (s *Store) load() error {
 }
 
 func (s *Store) loadMeta() error {
+	if err := s.loadPending(); err != nil {
+		return err
+	}
 	rows, err := s.getCount(keyRows)
 	if err != nil {
 		return err

@@ -85,7 +85,19 @@ func (l *noteList) Err() error          { return nil }
 // TestCrashWhileSettling takes what a power loss would leave, at any moment: an
 // operation is settled exactly where its entry is there, the count is exact, and
 // what a call has acknowledged is there.
+//
+// Acknowledged rows come to their place in the three ways there are: at the end,
+// beside the settling by batches, and beside it by tables.
 func TestCrashWhileSettling(t *testing.T) {
+	for name, sizes := range map[string][2]int{"at the end": {1 << 30, 1 << 30}, "batches": {3000, 1 << 30}, "tables": {3000, 1}} {
+		t.Run(name, func(t *testing.T) {
+			defer snapshot.FoldAt(sizes[0], sizes[1])()
+			crashWhileSettling(t)
+		})
+	}
+}
+
+func crashWhileSettling(t *testing.T) {
 	fs := vfs.NewCrashableMem()
 	s := open(t, fs)
 	defer closeStore(t, s)
@@ -330,7 +342,10 @@ func TestDamage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fill(t, s, 60000) // more than a memtable
+	fill(t, s, 60000)
+	if _, err := s.Stats(); err != nil { // which reads them all, so that they are at their place
+		t.Fatal(err)
+	}
 	closeStore(t, s)
 	tables, err := filepath.Glob(filepath.Join(dir, "*.sst"))
 	if err != nil || len(tables) == 0 {

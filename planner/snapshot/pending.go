@@ -1,0 +1,353 @@
+package snapshot
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/objstorage/objstorageprovider"
+	"github.com/cockroachdb/pebble/v2/sstable"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/klauspost/compress/s2"
+
+	"coho/planner"
+)
+
+// foldSizes are in bytes of rows. Tests of crashes make them small.
+type foldSizes struct {
+	// at is how much is pending before it is folded. It bounds what lies in
+	// memory, twice: once being folded, once being filled.
+	at int
+	// tables is from how much on what is pending becomes tables of its own: less
+	// is not worth their files.
+	tables int
+}
+
+var folds = foldSizes{at: 12 << 20, tables: 1 << 20}
+
+const tablePattern = "fold-"
+
+// pending are rows that were acknowledged, durably, as blocks, and that are not
+// yet at their place in the store.
+//
+// A row is its key hash, and its entry and its record, each behind its length.
+type pending struct {
+	rows []byte
+	refs []pendingRow
+	from uint64 // number of the first block
+	to   uint64 // number after the last block's
+}
+
+// pendingRow is where a row lies.
+type pendingRow struct {
+	hash planner.Hash
+	at   uint32
+}
+
+func (p *pending) empty() bool { return p.to == p.from }
+
+func (p *pending) reset(from uint64) {
+	p.rows, p.refs, p.from, p.to = p.rows[:0], p.refs[:0], from, from
+}
+
+// has says whether a row lies in a range; the zero limit is none.
+func (p *pending) has(first, limit planner.Hash) bool {
+	open := limit == planner.Hash{}
+	for i := range p.refs {
+		h := &p.refs[i].hash
+		if bytes.Compare(h[:], first[:]) >= 0 && (open || bytes.Compare(h[:], limit[:]) < 0) {
+			return true
+		}
+	}
+	return false
+}
+
+// appendPending appends a row to a block.
+func appendPending(dst []byte, h planner.Hash, entry, record []byte) []byte {
+	dst = append(dst, h[:]...)
+	dst = binary.AppendUvarint(dst, uint64(len(entry)))
+	dst = append(dst, entry...)
+	dst = binary.AppendUvarint(dst, uint64(len(record)))
+	return append(dst, record...)
+}
+
+// add takes in the rows of a block.
+func (p *pending) add(block []byte) error {
+	at := len(p.rows)
+	p.rows = append(p.rows, block...)
+	for at < len(p.rows) {
+		h, _, _, end, err := pendingAt(p.rows, at)
+		if err != nil {
+			return err
+		}
+		p.refs = append(p.refs, pendingRow{hash: h, at: uint32(at)})
+		at = end
+	}
+	p.to++
+	return nil
+}
+
+// pendingAt cuts a row; end is where the next one begins.
+func pendingAt(rows []byte, at int) (h planner.Hash, entry, record []byte, end int, err error) {
+	b := rows[at:]
+	if len(b) < len(h) {
+		return h, nil, nil, 0, errDamaged
+	}
+	copy(h[:], b)
+	b = b[len(h):]
+	for _, part := range []*[]byte{&entry, &record} {
+		n, k := binary.Uvarint(b)
+		if k <= 0 || n > uint64(len(b)-k) {
+			return h, nil, nil, 0, errDamaged
+		}
+		*part, b = b[k:k+int(n)], b[k+int(n):]
+	}
+	return h, entry, record, len(rows) - len(b), nil
+}
+
+// sort puts the rows in the order of their hashes, the last of each hash only.
+func (p *pending) sort() {
+	order := func(a, b pendingRow) int {
+		return cmp.Or(bytes.Compare(a.hash[:], b.hash[:]), cmp.Compare(a.at, b.at))
+	}
+	if !slices.IsSortedFunc(p.refs, order) {
+		slices.SortFunc(p.refs, order)
+	}
+	kept := p.refs[:0]
+	for i, r := range p.refs {
+		if i+1 < len(p.refs) && p.refs[i+1].hash == r.hash {
+			continue
+		}
+		kept = append(kept, r)
+	}
+	p.refs = kept
+}
+
+// pend takes in a block that has just become durable, and folds what is pending
+// once it is enough, beside the caller. s.mu is held.
+func (s *Store) pend(block []byte) error {
+	if err := s.pending.add(block); err != nil {
+		return s.wrap("settle a batch", err)
+	}
+	if len(s.pending.rows) < s.folds.at {
+		return nil
+	}
+	if err := s.folded(); err != nil {
+		return err
+	}
+	p := s.pending
+	s.pending, s.spare = s.spare, nil
+	if s.pending == nil {
+		s.pending = new(pending)
+	}
+	s.pending.reset(p.to)
+	s.folding = p
+	s.foldDone = make(chan error, 1)
+	go func() { s.foldDone <- s.fold(p) }()
+	return nil
+}
+
+// folded waits for the fold that is under way, if one is. s.mu is held. Once a
+// fold has failed the store is of no use any more: what is pending is durable and
+// is folded when the store is opened again.
+func (s *Store) folded() error {
+	if s.folding != nil {
+		s.foldFailed = <-s.foldDone
+		s.spare, s.folding = s.folding, nil
+	}
+	return s.foldFailed
+}
+
+// foldAll brings all that is pending to its place. s.mu is held.
+func (s *Store) foldAll() error {
+	if err := s.folded(); err != nil || s.pending.empty() {
+		return err
+	}
+	if s.foldFailed = s.fold(s.pending); s.foldFailed != nil {
+		return s.foldFailed
+	}
+	s.pending.reset(s.pending.to)
+	return nil
+}
+
+// foldRange does so if any of it lies in a range of hashes.
+func (s *Store) foldRange(first, limit planner.Hash) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.foldFailed != nil {
+		return s.foldFailed
+	}
+	if s.folding != nil && s.folding.has(first, limit) || s.pending.has(first, limit) {
+		return s.foldAll()
+	}
+	return nil
+}
+
+// foldHash does so if the row of a hash is. s.mu is held.
+func (s *Store) foldHash(h planner.Hash) error {
+	next := h
+	for i := len(next) - 1; i >= 0; i-- {
+		if next[i]++; next[i] != 0 {
+			break
+		}
+	}
+	if s.folding != nil && s.folding.has(h, next) || s.pending.has(h, next) {
+		return s.foldAll()
+	}
+	return nil
+}
+
+// fold writes rows to their place, and then drops their blocks. It can be
+// repeated, from the blocks, after a crash at any point.
+func (s *Store) fold(p *pending) error {
+	const doing = "bring acknowledged rows to their place"
+	p.sort()
+	b := s.db.NewBatch()
+	var err error
+	if len(p.rows) < s.folds.tables {
+		err = s.foldSet(b, p)
+	} else {
+		err = s.foldTables(p)
+	}
+	if err == nil {
+		err = b.DeleteRange(numberKey(prefixPending, p.from), numberKey(prefixPending, p.to), nil)
+	}
+	if err != nil {
+		return s.wrap(doing, errors.Join(err, b.Close()))
+	}
+	// Not synced: whatever is written to these rows later comes later in the
+	// same log, and without this they are only folded again.
+	return s.commit(doing, b, pebble.NoSync)
+}
+
+// foldSet puts few rows into a batch.
+func (s *Store) foldSet(b *pebble.Batch, p *pending) error {
+	var key []byte
+	for i := range p.refs {
+		h, entry, record, _, err := pendingAt(p.rows, int(p.refs[i].at))
+		if err != nil {
+			return err
+		}
+		key = hashKey(key[:0], prefixEntry, h)
+		if err := b.Set(key, entry, nil); err != nil {
+			return err
+		}
+		key[0] = prefixRecord
+		if err := b.Set(key, record, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// foldTables writes many rows as two tables, of entries and of records, which the
+// store takes in as they are: they are sorted once and compressed once, and where
+// nothing lies between their keys, as in a first load, never rewritten.
+func (s *Store) foldTables(p *pending) error {
+	names := make([]string, 0, 2)
+	for _, prefix := range []byte{prefixEntry, prefixRecord} {
+		names = append(names, s.opts.FS.PathJoin(s.dir, fmt.Sprintf("%s%d-%c", tablePattern, p.from, prefix)))
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.writeTable(names[0], prefixEntry, p) }()
+	err := s.writeTable(names[1], prefixRecord, p)
+	err = errors.Join(err, <-done)
+	if err == nil {
+		err = s.ingest(names)
+	}
+	if err != nil {
+		return errors.Join(err, s.removeTables(names...))
+	}
+	return nil
+}
+
+func (s *Store) writeTable(name string, prefix byte, p *pending) (err error) {
+	f, err := s.opts.FS.Create(name, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	w := sstable.NewWriter(objstorageprovider.NewFileWritable(f), s.opts.MakeWriterOptions(len(s.opts.Levels)-1, s.db.TableFormat()))
+	defer func() { err = errors.Join(err, w.Close()) }()
+	var key []byte
+	for i := range p.refs {
+		h, entry, record, _, err := pendingAt(p.rows, int(p.refs[i].at))
+		if err != nil {
+			return err
+		}
+		value := entry
+		if prefix == prefixRecord {
+			value = record
+		}
+		key = hashKey(key[:0], prefix, h)
+		if err := w.Set(key, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ingest has the store take in tables. It does not outlast a failure that would
+// leave Pebble waiting for ever.
+func (s *Store) ingest(names []string) error {
+	done := make(chan error, 1)
+	go func() { done <- s.db.Ingest(context.Background(), names) }()
+	select {
+	case err := <-done:
+		return errors.Join(s.log.failure(), err)
+	case <-s.log.failed:
+		return s.log.failure()
+	}
+}
+
+// removeTables removes tables that were not taken in.
+func (s *Store) removeTables(names ...string) error {
+	var errs []error
+	for _, name := range names {
+		if err := s.opts.FS.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// loadPending folds what a crash has left pending.
+func (s *Store) loadPending() error {
+	left, err := s.opts.FS.List(s.dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range left {
+		if strings.HasPrefix(name, tablePattern) {
+			err = errors.Join(err, s.removeTables(s.opts.FS.PathJoin(s.dir, name)))
+		}
+	}
+	if err != nil {
+		return err
+	}
+	var block []byte
+	err = s.each(prefixPending, func(key, value []byte) error {
+		if len(key) != 9 {
+			return errDamaged
+		}
+		n := binary.BigEndian.Uint64(key[1:])
+		if s.pending.empty() {
+			s.pending.reset(n)
+		}
+		var err error
+		if block, err = s2.Decode(block[:cap(block)], value); err != nil || n != s.pending.to {
+			return fmt.Errorf("%w: acknowledged rows %d", errDamaged, n)
+		}
+		return s.pend(block)
+	})
+	if err != nil {
+		return err
+	}
+	return s.foldAll()
+}
