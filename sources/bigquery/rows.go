@@ -42,7 +42,6 @@ type rows struct {
 	streams *streams
 	batch   *columnar.Batch
 	record  arrow.RecordBatch
-	at      int // next row of record
 
 	total, read uint64 // rows of the result, and given so far
 	frame, row  []byte
@@ -156,8 +155,12 @@ func (r *rows) nextValues() error {
 }
 
 func (r *rows) nextArrow() error {
-	for r.record == nil || r.at == r.batch.Rows() {
+	for {
 		if r.record != nil {
+			var err error
+			if r.frame, err = r.batch.Next(); !errors.Is(err, io.EOF) {
+				return err
+			}
 			r.record.Release()
 			r.record = nil
 		}
@@ -165,15 +168,11 @@ func (r *rows) nextArrow() error {
 		if err != nil {
 			return err
 		}
-		r.record, r.at = record, 0
+		r.record = record
 		if err := r.batch.Reset(record); err != nil {
 			return err
 		}
 	}
-	var err error
-	r.frame, err = r.batch.AppendRow(r.frame[:0], r.at)
-	r.at++
-	return err
 }
 
 // Close implements sources.Rows. Rows closed before their end are not

@@ -10,6 +10,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/bitutil"
 
 	"coho/models"
 )
@@ -19,6 +20,8 @@ import (
 type Batch struct {
 	columns []column
 	rows    int
+	least   int // bytes of a frame with nothing null and nothing in what varies in length
+	window  window
 }
 
 // column is one array of the current record batch.
@@ -35,6 +38,11 @@ type column struct {
 	offsets  []int32
 	wide     []int64 // offsets of the large types
 	firstBit int
+	valid    []byte // a bitmap; nil where nothing is null
+	way      way
+
+	scratch []byte // cells of a window, of a column that goes by cell
+	bounds  []int  // where each ends
 }
 
 // NewBatch returns a writer of frames with these columns.
@@ -60,6 +68,15 @@ func (b *Batch) Reset(record arrow.RecordBatch) error {
 		}
 	}
 	b.rows = int(record.NumRows())
+	b.least = 4 * len(b.columns)
+	for i := range b.columns {
+		c := &b.columns[i]
+		if c.settle(); c.way != byCell {
+			b.least += sizes[c.typ.Form]
+		}
+	}
+	w := &b.window
+	w.first, w.next, w.ends, w.rows, w.err = 0, 0, w.ends[:0], windowRows, nil
 	return nil
 }
 
@@ -72,21 +89,6 @@ func scaleOf(f arrow.Field, fallback int) int {
 		}
 	}
 	return fallback
-}
-
-// Rows returns the number of rows of the current record batch.
-func (b *Batch) Rows() int { return b.rows }
-
-// AppendRow appends a row's frame.
-func (b *Batch) AppendRow(dst []byte, row int) ([]byte, error) {
-	var err error
-	for i := range b.columns {
-		c := &b.columns[i]
-		if dst, err = c.appendCell(dst, row); err != nil {
-			return dst, fmt.Errorf("column %q (%s): %w", c.name, c.typ.Name, err)
-		}
-	}
-	return dst, nil
 }
 
 // appendCell appends a cell and its length.
@@ -112,8 +114,11 @@ func (c *column) child(i int, typ *Type, name string, a arrow.Array) error {
 
 // bind points the column at an array.
 func (c *column) bind(a arrow.Array) error {
-	c.array = a
+	c.array, c.valid, c.way = a, nil, byCell
 	data := a.Data()
+	if bits := a.NullBitmapBytes(); len(bits) > 0 && bitutil.CountSetBits(bits, data.Offset(), data.Len()) < data.Len() {
+		c.valid = bits
+	}
 	c.firstBit = data.Offset()
 	switch buffers := data.Buffers(); {
 	case len(buffers) > 1 && buffers[1] != nil:
@@ -131,16 +136,16 @@ func (c *column) bind(a arrow.Array) error {
 		return c.bindList()
 	case Boolean:
 		if _, ok := a.(*array.Boolean); ok {
-			c.read = readBool
+			c.read, c.way = readBool, byRead
 			return nil
 		}
 	case Double:
 		switch a.(type) {
 		case *array.Float64:
-			c.read = readDouble
+			c.read, c.way = readDouble, byCopying
 			return nil
 		case *array.Float32:
-			c.read = readFloat
+			c.read, c.way = readFloat, byRead
 			return nil
 		}
 	case Number, BigNumber:
@@ -149,7 +154,7 @@ func (c *column) bind(a arrow.Array) error {
 		}
 	case Day:
 		if _, ok := a.(*array.Date32); ok {
-			c.read = readDay
+			c.read, c.way = readDay, byCopying
 			return nil
 		}
 	case Clock:
@@ -179,19 +184,19 @@ func (c *column) bindBlob() error {
 	case *array.String:
 		c.offsets = a.ValueOffsets()
 		c.bytes = a.ValueBytes()
-		c.read = readBlob
+		c.read, c.way = readBlob, byOffsets
 	case *array.Binary:
 		c.offsets = a.ValueOffsets()
 		c.bytes = a.ValueBytes()
-		c.read = readBlob
+		c.read, c.way = readBlob, byOffsets
 	case *array.LargeString:
 		c.wide = a.ValueOffsets()
 		c.bytes = a.ValueBytes()
-		c.read = readLargeBlob
+		c.read, c.way = readLargeBlob, byWideOffsets
 	case *array.LargeBinary:
 		c.wide = a.ValueOffsets()
 		c.bytes = a.ValueBytes()
-		c.read = readLargeBlob
+		c.read, c.way = readLargeBlob, byWideOffsets
 	case *array.Struct:
 		if c.typ.Kind == models.Decimal && c.bindDecfloat(a) {
 			return nil
@@ -235,6 +240,12 @@ func readDay(c *column, dst []byte, row int) ([]byte, error) {
 	return append(dst, c.fixed(row, 4)...), nil
 }
 
+// extending are the ways of arrays that integer reads.
+var extending = map[arrow.Type]way{
+	arrow.INT8: byExtending8, arrow.INT16: byExtending16, arrow.INT32: byExtending32,
+	arrow.INT64: byExtending64,
+}
+
 // integer returns the reader of an array of whole numbers, nil for another
 // array.
 func integer(a arrow.Array) func(c *column, row int) int64 {
@@ -258,6 +269,7 @@ func (c *column) bindNumber() bool {
 		return false
 	}
 	if get := integer(c.array); get != nil {
+		c.way = extending[c.array.DataType().ID()]
 		c.read = func(c *column, dst []byte, row int) ([]byte, error) {
 			return c.typ.AppendInt(dst, get(c, row)), nil
 		}
@@ -281,6 +293,12 @@ func (c *column) bindNumber() bool {
 			return c.typ.AppendDecimal(dst, string(sent.appendDigits(nil, c.fixed(row, size))))
 		}
 		return true
+	}
+	switch {
+	case size == want:
+		c.way = byCopying
+	case size < want:
+		c.way = byRead
 	}
 	c.read = func(c *column, dst []byte, row int) ([]byte, error) {
 		cell := c.fixed(row, size)
@@ -338,6 +356,7 @@ func (c *column) bindClock() bool {
 	if get == nil {
 		return false
 	}
+	c.way = byRead
 	nanos := 1_000_000_000 / c.unitOf()
 	c.read = func(c *column, dst []byte, row int) ([]byte, error) {
 		return AppendClock(dst, get(c, row)*nanos), nil
@@ -351,6 +370,7 @@ func (c *column) bindClock() bool {
 // the same moment and is left out).
 func (c *column) bindInstant() bool {
 	if get := integer(c.array); get != nil {
+		c.way = byRead
 		unit := c.unitOf()
 		c.read = func(_ *column, dst []byte, row int) ([]byte, error) {
 			return AppendInstant(dst, get(c, row), unit), nil
@@ -372,6 +392,7 @@ func (c *column) bindInstant() bool {
 	}
 	fraction, ok := t.FieldIdx("fraction")
 	if !ok {
+		c.way = byRead
 		unit := perSecond(c.scale)
 		c.read = func(_ *column, dst []byte, row int) ([]byte, error) {
 			return AppendInstant(dst, seconds.Value(row), unit), nil

@@ -1,6 +1,9 @@
 package columnar_test
 
 import (
+	"bytes"
+	"errors"
+	"io"
 	"math"
 	"math/big"
 	"strings"
@@ -61,11 +64,16 @@ func frameOf(tb testing.TB, t *columnar.Type, record arrow.RecordBatch, row int)
 	if err := b.Reset(record); err != nil {
 		tb.Fatalf("Reset: %v", err)
 	}
-	frame, err := b.AppendRow(nil, row)
-	if err != nil {
-		tb.Fatalf("AppendRow: %v", err)
+	for range row {
+		if _, err := b.Next(); err != nil {
+			tb.Fatalf("Next: %v", err)
+		}
 	}
-	return frame
+	frame, err := b.Next()
+	if err != nil {
+		tb.Fatalf("Next: %v", err)
+	}
+	return bytes.Clone(frame)
 }
 
 func valueOf(tb testing.TB, t *columnar.Type, frame []byte) models.Value {
@@ -234,8 +242,8 @@ func TestUnexpected(t *testing.T) {
 			if err := b.Reset(recordOf(t, c.from, "["+c.value+"]")); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := b.AppendRow(nil, 0); err == nil {
-				t.Error("accepted")
+			if frame, err := b.Next(); err == nil || errors.Is(err, io.EOF) || frame != nil {
+				t.Errorf("Next = %x, %v", frame, err)
 			}
 		})
 	}
@@ -443,20 +451,25 @@ func BenchmarkFrames(b *testing.B) {
 		arrays = append(arrays, record.Column(0))
 	}
 	batch := columnar.NewBatch(fields)
-	if err := batch.Reset(array.NewRecordBatch(arrow.NewSchema(schema, nil), arrays, rows)); err != nil {
+	record := array.NewRecordBatch(arrow.NewSchema(schema, nil), arrays, rows)
+	if err := batch.Reset(record); err != nil {
 		b.Fatal(err)
 	}
-	var frame []byte
 	b.ReportAllocs()
-	n := 0
+	size := 0
 	for b.Loop() {
-		var err error
-		if frame, err = batch.AppendRow(frame[:0], n%rows); err != nil {
+		frame, err := batch.Next()
+		if errors.Is(err, io.EOF) {
+			if err = batch.Reset(record); err == nil {
+				frame, err = batch.Next()
+			}
+		}
+		if err != nil {
 			b.Fatal(err)
 		}
-		n++
+		size = len(frame)
 	}
-	b.SetBytes(int64(len(frame)))
+	b.SetBytes(int64(size))
 }
 
 func TestAppendClockText(t *testing.T) {

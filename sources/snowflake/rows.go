@@ -33,7 +33,6 @@ type rows struct {
 	files   *files
 	batch   *columnar.Batch
 	records []arrow.RecordBatch // of the current file, the current one first
-	at      int                 // next row of the batch
 
 	values []driver.Value // of a result in JSON; nil for Arrow
 	ended  bool           // there is no more of it
@@ -128,15 +127,17 @@ func (r *rows) Next() bool {
 }
 
 func (r *rows) nextArrow() error {
-	for len(r.records) == 0 || r.at == r.batch.Rows() {
+	for {
+		if len(r.records) > 0 {
+			var err error
+			if r.frame, err = r.batch.Next(); !errors.Is(err, io.EOF) {
+				return err
+			}
+		}
 		if err := r.nextRecord(); err != nil {
 			return err
 		}
 	}
-	var err error
-	r.frame, err = r.batch.AppendRow(r.frame[:0], r.at)
-	r.at++
-	return err
 }
 
 // nextRecord moves to the next record batch, of this file or the next.
@@ -153,7 +154,6 @@ func (r *rows) nextRecord() error {
 			return r.source.fail(r.ctx, err)
 		}
 	}
-	r.at = 0
 	return r.batch.Reset(r.records[0])
 }
 
