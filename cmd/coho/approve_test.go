@@ -11,6 +11,16 @@ import (
 	"coho/engine/server"
 )
 
+// accountsFrom fills the accounts' file with the accounts from one up to twenty.
+func (w *world) accountsFrom(from int) {
+	var text strings.Builder
+	text.WriteString("k,name\n")
+	for i := from; i < 20; i++ {
+		fmt.Fprintf(&text, "A%d,n%d\n", i, i)
+	}
+	w.write("accounts.csv", text.String())
+}
+
 // TestApprovedRunIsKilled: a daemon that is killed while it applies a plan that was
 // approved goes on with that plan at its next start, and approves nothing that was
 // planned after it.
@@ -35,17 +45,9 @@ func TestApprovedRunIsKilled(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newBeside(t)
-			rows := func(from int) {
-				var text strings.Builder
-				text.WriteString("k,name\n")
-				for i := from; i < 20; i++ {
-					fmt.Fprintf(&text, "A%d,n%d\n", i, i)
-				}
-				w.write("accounts.csv", text.String())
-			}
-			rows(0)
+			w.accountsFrom(0)
 			w.run(exitDone, "accounts")
-			rows(8)
+			w.accountsFrom(8)
 			s := w.serve()
 			halted := w.run(exitHalted, "accounts")
 			d, err := server.Dial(t.Context(), w.dir+"/.coho")
@@ -66,7 +68,7 @@ func TestApprovedRunIsKilled(t *testing.T) {
 			if n := w.org.Org().Count("Account"); n == 20 || n == 12 {
 				t.Fatalf("the org has %d accounts: it was not stopped in the middle", n)
 			}
-			rows(14) // six more leave: nobody has seen that
+			w.accountsFrom(14) // six more leave: nobody has seen that
 			s = w.serve()
 			s.await("run ended", "halted")
 			s.stop()
@@ -87,5 +89,46 @@ func TestApprovedRunIsKilled(t *testing.T) {
 				t.Errorf("the org has %d accounts, want 6", n)
 			}
 		})
+	}
+}
+
+// TestApprovingCommandIsKilled: `coho run --approve` without a daemon is killed at
+// call after call. What it approved is finished by the next run, which approves
+// nothing itself; no record is deleted that was not in the plan that was seen, none
+// is deleted twice.
+func TestApprovingCommandIsKilled(t *testing.T) {
+	before, within := 0, 0
+	for n := int64(1); ; n++ {
+		w := newBeside(t)
+		w.accountsFrom(0)
+		w.run(exitDone, "accounts")
+		w.accountsFrom(8)
+		seen := w.run(exitHalted, "accounts")
+		if w.killedAt(n, "run", "accounts", "--approve") {
+			if n < 4 || before == 0 || within < 3 {
+				t.Errorf("killed at %d calls, %d of them after the plan was approved", n-1, within)
+			}
+			return
+		}
+		w.accountsFrom(14) // six more leave: nobody has seen that
+		next := w.run(exitHalted, "accounts")
+		switch left := w.org.Org().Count("Account"); {
+		case left == 20: // it was killed before the approval was noted
+			before++
+			if next.Resumed != "" {
+				t.Errorf("call %d: nothing was deleted, and %+v", n, next)
+			}
+		case left == 12:
+			within++
+			if next.Resumed != seen.ID || next.Outcomes.Deleted > 8 {
+				t.Errorf("call %d: %+v", n, next)
+			}
+		default:
+			t.Errorf("call %d: the org has %d accounts", n, left)
+		}
+		w.run(exitDone, "accounts", "--approve")
+		if left, deleted := w.org.Org().Count("Account"), w.org.Counters().Records.Deleted; left != 6 || deleted != 14 {
+			t.Errorf("call %d: the org has %d accounts and deleted %d", n, left, deleted)
+		}
 	}
 }
