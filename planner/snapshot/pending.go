@@ -14,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/objstorage/objstorageprovider"
 	"github.com/cockroachdb/pebble/v2/sstable"
+	"github.com/cockroachdb/pebble/v2/sstable/block"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/klauspost/compress/s2"
 
@@ -79,9 +80,9 @@ func appendPending(dst []byte, h planner.Hash, entry, record []byte) []byte {
 }
 
 // add takes in the rows of a block.
-func (p *pending) add(block []byte) error {
+func (p *pending) add(rows []byte) error {
 	at := len(p.rows)
-	p.rows = append(p.rows, block...)
+	p.rows = append(p.rows, rows...)
 	for at < len(p.rows) {
 		h, _, _, end, err := pendingAt(p.rows, at)
 		if err != nil {
@@ -132,8 +133,8 @@ func (p *pending) sort() {
 
 // pend takes in a block that has just become durable, and folds what is pending
 // once it is enough, beside the caller. s.mu is held.
-func (s *Store) pend(block []byte) error {
-	if err := s.pending.add(block); err != nil {
+func (s *Store) pend(rows []byte) error {
+	if err := s.pending.add(rows); err != nil {
 		return s.wrap("settle a batch", err)
 	}
 	if len(s.pending.rows) < s.folds.at {
@@ -143,6 +144,7 @@ func (s *Store) pend(block []byte) error {
 		return err
 	}
 	p := s.pending
+	p.sort() // here, as others look through it from now on
 	s.pending, s.spare = s.spare, nil
 	if s.pending == nil {
 		s.pending = new(pending)
@@ -170,6 +172,7 @@ func (s *Store) foldAll() error {
 	if err := s.folded(); err != nil || s.pending.empty() {
 		return err
 	}
+	s.pending.sort()
 	if s.foldFailed = s.fold(s.pending); s.foldFailed != nil {
 		return s.foldFailed
 	}
@@ -204,13 +207,17 @@ func (s *Store) foldHash(h planner.Hash) error {
 	return nil
 }
 
-// fold writes rows to their place, and then drops their blocks. It can be
+// fold writes sorted rows to their place, and then drops their blocks. It can be
 // repeated, from the blocks, after a crash at any point.
 func (s *Store) fold(p *pending) error {
 	const doing = "bring acknowledged rows to their place"
-	p.sort()
+	// Whatever settled them is durable first: a row at its place is a settled one.
 	b := s.db.NewBatch()
-	var err error
+	err := b.LogData(nil, nil)
+	if err = errors.Join(err, s.commit(doing, b, pebble.Sync)); err != nil {
+		return err
+	}
+	b = s.db.NewBatch()
 	if len(p.rows) < s.folds.tables {
 		err = s.foldSet(b, p)
 	} else {
@@ -273,7 +280,11 @@ func (s *Store) writeTable(name string, prefix byte, p *pending) (err error) {
 	if err != nil {
 		return err
 	}
-	w := sstable.NewWriter(objstorageprovider.NewFileWritable(f), s.opts.MakeWriterOptions(len(s.opts.Levels)-1, s.db.TableFormat()))
+	o := s.opts.MakeWriterOptions(len(s.opts.Levels)-1, s.db.TableFormat())
+	if prefix == prefixEntry {
+		o.Compression = block.NoCompression // hashes are what they are
+	}
+	w := sstable.NewWriter(objstorageprovider.NewFileWritable(f), o)
 	defer func() { err = errors.Join(err, w.Close()) }()
 	var key []byte
 	for i := range p.refs {
@@ -331,7 +342,7 @@ func (s *Store) loadPending() error {
 	if err != nil {
 		return err
 	}
-	var block []byte
+	var rows []byte
 	err = s.each(prefixPending, func(key, value []byte) error {
 		if len(key) != 9 {
 			return errDamaged
@@ -341,10 +352,10 @@ func (s *Store) loadPending() error {
 			s.pending.reset(n)
 		}
 		var err error
-		if block, err = s2.Decode(block[:cap(block)], value); err != nil || n != s.pending.to {
+		if rows, err = s2.Decode(rows[:cap(rows)], value); err != nil || n != s.pending.to {
 			return fmt.Errorf("%w: acknowledged rows %d", errDamaged, n)
 		}
-		return s.pend(block)
+		return s.pend(rows)
 	})
 	if err != nil {
 		return err

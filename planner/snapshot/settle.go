@@ -39,14 +39,25 @@ type Settlement struct {
 // A failed operation leaves the entry's fingerprint and record as they are and
 // notes what was refused. An applied archive ends the row's entry where the row
 // left the model, and records the key as done where the sync is in archive mode.
+//
+// Several goroutines may settle different batches side by side: they take turns,
+// and wait together for the disk.
 func (s *Store) Settle(batch uint64, settlements []Settlement, last bool) error {
+	wait, err := s.settle(batch, settlements, last)
+	if wait != nil {
+		err = errors.Join(err, wait())
+	}
+	return err
+}
+
+func (s *Store) settle(batch uint64, settlements []Settlement, last bool) (wait func() error, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.plan == nil {
-		return fmt.Errorf("settle batch %d: %w", batch, errNoPlan)
+		return nil, fmt.Errorf("settle batch %d: %w", batch, errNoPlan)
 	}
 	if _, ok := s.open[batch]; !ok {
-		return fmt.Errorf("settle batch %d: it is not open", batch)
+		return nil, fmt.Errorf("settle batch %d: it is not open", batch)
 	}
 	order := make([]int, len(settlements))
 	for i := range order {
@@ -56,7 +67,7 @@ func (s *Store) Settle(batch uint64, settlements []Settlement, last bool) error 
 
 	w := settling{s: s, b: s.db.NewBatch(), block: s.block[:0], owned: s.owned, moved: s.moved}
 	if err := w.findOwners(settlements); err != nil {
-		return s.wrap("settle a batch", errors.Join(err, w.b.Close()))
+		return nil, s.wrap("settle a batch", errors.Join(err, w.b.Close()))
 	}
 	var seqs planner.Seqs
 	for _, i := range order {
@@ -65,11 +76,11 @@ func (s *Store) Settle(batch uint64, settlements []Settlement, last bool) error 
 			continue
 		}
 		if err := w.one(st); err != nil {
-			return s.wrap("settle a batch", errors.Join(err, w.b.Close()))
+			return nil, s.wrap("settle a batch", errors.Join(err, w.b.Close()))
 		}
 		seqs = seqs.Append(st.Op.Seq)
 	}
-	err := w.b.Set(keyRows, count(s.rows+w.rows), nil)
+	err = w.b.Set(keyRows, count(s.rows+w.rows), nil)
 	if s.block = w.block; len(w.block) > 0 {
 		s.packed = s2.Encode(s.packed[:cap(s.packed)], w.block)
 		err = errors.Join(err, w.b.Set(numberKey(prefixPending, s.pending.to), s.packed, nil))
@@ -81,10 +92,10 @@ func (s *Store) Settle(batch uint64, settlements []Settlement, last bool) error 
 		err = errors.Join(err, w.b.Delete(numberKey(prefixBatch, batch), nil))
 	}
 	if err != nil {
-		return s.wrap("settle a batch", err)
+		return nil, s.wrap("settle a batch", err)
 	}
-	if err := s.commit("settle a batch", w.b, pebble.Sync); err != nil {
-		return err
+	if wait, err = s.apply("settle a batch", w.b); err != nil {
+		return nil, err
 	}
 	s.rows += w.rows
 	s.owned, s.moved = w.owned, w.moved
@@ -96,9 +107,9 @@ func (s *Store) Settle(batch uint64, settlements []Settlement, last bool) error 
 		delete(s.open, batch)
 	}
 	if len(w.block) == 0 {
-		return nil
+		return wait, nil
 	}
-	return s.pend(w.block)
+	return wait, s.pend(w.block)
 }
 
 // settling is one Settle under way.

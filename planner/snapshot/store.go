@@ -28,6 +28,13 @@ const (
 	blockBytes    = 16 << 10
 )
 
+// lastLevel compresses by zstd whatever that gains.
+var lastLevel = func() sstable.CompressionProfile {
+	p := *block.BalancedCompression
+	p.AdaptiveReductionCutoffPercent = 0
+	return p
+}()
+
 // LockedError says that another process, or another part of this one, holds the
 // store.
 type LockedError struct{ Dir string }
@@ -136,7 +143,9 @@ func OpenFS(dir string, fs vfs.FS) (*Store, error) {
 	// Nearly all rows lie on the last level: there bytes count, and what is looked
 	// for is there.
 	s.opts.Levels[last].FilterPolicy = pebble.NoFilterPolicy
-	s.opts.Levels[last].Compression = func() *sstable.CompressionProfile { return block.BalancedCompression }
+	s.opts.Levels[last].Compression = func() *sstable.CompressionProfile { return &lastLevel }
+	s.opts.Levels[0].Compression = func() *sstable.CompressionProfile { return block.NoCompression } // blocks of pending rows are compressed
+	s.opts.Levels[1].Compression = func() *sstable.CompressionProfile { return block.SnappyCompression }
 	s.opts.EnsureDefaults()
 	if s.db, err = pebble.Open(dir, s.opts); err != nil {
 		return nil, errors.Join(s.wrap("open the state", err), lock.Close())
@@ -221,6 +230,30 @@ func (s *Store) commit(doing string, b *pebble.Batch, how *pebble.WriteOptions) 
 	case <-s.log.failed:
 		return s.wrap(doing, s.log.failure())
 	}
+}
+
+// apply applies a batch as commit does, durably once wait has returned. The batches
+// of several callers become durable together.
+func (s *Store) apply(doing string, b *pebble.Batch) (wait func() error, err error) {
+	if err := s.log.failure(); err != nil {
+		return nil, s.wrap(doing, err)
+	}
+	applied, synced := make(chan error, 1), make(chan error, 1)
+	go func() {
+		err := s.db.ApplyNoSyncWait(b, pebble.Sync)
+		if applied <- err; err == nil {
+			synced <- errors.Join(b.SyncWait(), b.Close())
+		}
+	}()
+	either := func(done <-chan error) error {
+		select {
+		case err := <-done:
+			return s.wrap(doing, errors.Join(s.log.failure(), err))
+		case <-s.log.failed:
+			return s.wrap(doing, s.log.failure())
+		}
+	}
+	return func() error { return either(synced) }, either(applied)
 }
 
 // logger takes Pebble's messages. Only the first fatal one is kept.
