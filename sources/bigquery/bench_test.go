@@ -3,10 +3,10 @@ package bigquery
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"os"
-	"runtime"
 	"strconv"
 	"testing"
 
@@ -15,17 +15,19 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"google.golang.org/api/iterator"
 
+	"coho/models"
 	"coho/sources/bigquery/bigquerytest"
+	"coho/sources/sourcetest"
 )
 
 // benchRows is the size of the benchmarks' result: COHO_BENCH_ROWS, or 200,000.
-func benchRows(b *testing.B) int64 {
+func benchRows(b *testing.B) int {
 	b.Helper()
 	text := os.Getenv("COHO_BENCH_ROWS")
 	if text == "" {
 		return 200_000
 	}
-	n, err := strconv.ParseInt(text, 10, 64)
+	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 {
 		b.Fatalf("COHO_BENCH_ROWS is %q, want a number of rows", text)
 	}
@@ -47,65 +49,93 @@ func accounts(n int64) *bigquerytest.Result {
 	return r
 }
 
+// serveAccounts is for processes of their own: a server of accounts, as many as
+// the query says.
+func serveAccounts(tb testing.TB) []string {
+	server := bigquerytest.Start(tb, bigquerytest.Options{Answer: func(q *bigquerytest.Query) (*bigquerytest.Result, error) {
+		var n int64
+		if _, err := fmt.Sscanf(q.SQL, "SELECT * FROM `accounts_%d`", &n); err != nil {
+			return nil, err
+		}
+		return accounts(n), nil
+	}})
+	return []string{server.URL, server.Storage}
+}
+
+// benchSource opens a source of accounts, which reads results of as many rows as
+// large by the Storage Read API.
+func benchSource(b *testing.B, addresses []string, large uint64) *Source {
+	b.Helper()
+	s := open(b, Options{Project: "test", Endpoint: addresses[0], StorageEndpoint: addresses[1]})
+	s.large = large
+	return s
+}
+
+// read reads accounts to their end.
+func read(b *testing.B, s *Source, n int) {
+	b.Helper()
+	rows, err := s.Read(b.Context(), models.Model{Table: "accounts_" + strconv.Itoa(n)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	count := 0
+	for rows.Next() {
+		count++
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil || count != n {
+		b.Fatalf("%d rows, %v", count, err)
+	}
+}
+
 // BenchmarkRead compares the source with the client's own loops that discard what
-// they read: of Arrow messages, and of rows by REST.
+// they read: of Arrow messages, and of rows by REST. The server is another process
+// on the same machine.
 func BenchmarkRead(b *testing.B) {
 	n := benchRows(b)
-	_, o := start(b, fixed(accounts(n)))
-	report := func(b *testing.B, read int64) {
-		b.ReportMetric(float64(read)/b.Elapsed().Seconds(), "rows/s")
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		b.ReportMetric(float64(m.HeapSys)/1e6, "heap-MB")
-	}
-	source := func(large uint64) func(*testing.B) {
-		return func(b *testing.B) {
-			s := open(b, o)
-			s.large = large
-			read := int64(0)
-			for b.Loop() {
-				rows, err := s.Read(b.Context(), one)
-				if err != nil {
-					b.Fatal(err)
+	addresses := sourcetest.Elsewhere(b)
+	for _, way := range []struct {
+		by     string
+		large  uint64
+		driver func(b *testing.B, s *Source, job *bigquery.Job) int64
+	}{{"arrow", 1, bareArrow}, {"rest", math.MaxUint64, bareRows}} {
+		s := benchSource(b, addresses, way.large)
+		run := func(reader string, read func(b *testing.B)) {
+			b.Run("by="+way.by+"/reader="+reader, func(b *testing.B) {
+				for b.Loop() {
+					read(b)
 				}
-				for rows.Next() {
-					read++
-				}
-				if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-					b.Fatal(err)
-				}
-			}
-			if read == 0 || read%n != 0 {
-				b.Fatalf("%d rows", read)
-			}
-			report(b, read)
+				b.ReportMetric(float64(b.N*n)/b.Elapsed().Seconds(), "rows/s")
+			})
 		}
-	}
-	driver := func(read func(b *testing.B, s *Source, job *bigquery.Job) int64) func(*testing.B) {
-		return func(b *testing.B) {
-			s := open(b, o)
-			total := int64(0)
-			for b.Loop() {
-				client, err := s.jobs()
-				if err != nil {
-					b.Fatal(err)
-				}
-				job, err := client.Query(one.SQL).Run(b.Context())
-				if err != nil {
-					b.Fatal(err)
-				}
-				total += read(b, s, job)
+		run("coho", func(b *testing.B) { read(b, s, n) })
+		run("driver", func(b *testing.B) {
+			client, err := s.jobs()
+			if err != nil {
+				b.Fatal(err)
 			}
-			if total == 0 || total%n != 0 {
-				b.Fatalf("%d rows", total)
+			job, err := client.Query("SELECT * FROM `accounts_" + strconv.Itoa(n) + "`").Run(b.Context())
+			if err != nil {
+				b.Fatal(err)
 			}
-			report(b, total)
-		}
+			if got := way.driver(b, s, job); got != int64(n) {
+				b.Fatalf("%d rows", got)
+			}
+		})
 	}
-	b.Run("by=arrow/reader=coho", source(1))
-	b.Run("by=arrow/reader=driver", driver(bareArrow))
-	b.Run("by=rest/reader=coho", source(math.MaxUint64))
-	b.Run("by=rest/reader=driver", driver(bareRows))
+}
+
+// BenchmarkMemory shows that a result takes no more memory for being longer.
+func BenchmarkMemory(b *testing.B) {
+	addresses := sourcetest.Elsewhere(b)
+	for _, way := range []struct {
+		by    string
+		large uint64
+	}{{"arrow", 1}, {"rest", math.MaxUint64}} {
+		b.Run("by="+way.by, func(b *testing.B) {
+			s := benchSource(b, addresses, way.large)
+			sourcetest.Flat(b, func(b *testing.B, rows int) { read(b, s, rows) })
+		})
+	}
 }
 
 // bareArrow reads a stream into Arrow's reader of messages.

@@ -19,7 +19,10 @@ import (
 	"coho/sources/sourcetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	sourcetest.ServeElsewhere(serveAccounts)
+	goleak.VerifyTestMain(m)
+}
 
 func open(tb testing.TB, o Options) *Source {
 	tb.Helper()

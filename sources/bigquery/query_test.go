@@ -1,8 +1,15 @@
 package bigquery
 
 import (
+	"bytes"
+	"errors"
 	"strings"
 	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"coho/models"
 	"coho/sources"
@@ -82,6 +89,35 @@ func FuzzQuerySQL(f *testing.F) {
 		}
 		if again, err := querySQL(models.Model{SQL: got}); err != nil || again != got {
 			t.Fatalf("%q became %q, and that %q, %v", sql, got, again, err)
+		}
+	})
+}
+
+// FuzzCutMessage: what a broken server sends instead of Arrow messages is an
+// error, and messages are cut where they end.
+func FuzzCutMessage(f *testing.F) {
+	schema := arrow.NewSchema([]arrow.Field{{Name: "v", Type: arrow.BinaryTypes.String}}, nil)
+	b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+	b.Field(0).(*array.StringBuilder).Append("a text")
+	var stream bytes.Buffer
+	w := ipc.NewWriter(&stream, ipc.WithSchema(schema))
+	if err := errors.Join(w.Write(b.NewRecordBatch()), w.Close()); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(stream.Bytes())
+	f.Add(stream.Bytes()[:stream.Len()/2])
+	f.Add(stream.Bytes()[4:]) // as before Arrow 0.15
+	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f})
+	f.Fuzz(func(t *testing.T, stream []byte) {
+		for len(stream) > 0 {
+			_, rest, err := cutMessage(stream)
+			if err != nil {
+				return
+			}
+			if len(rest) >= len(stream) || !bytes.HasSuffix(stream, rest) {
+				t.Fatalf("%d of %d bytes are left", len(rest), len(stream))
+			}
+			stream = rest
 		}
 	})
 }

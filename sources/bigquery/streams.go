@@ -1,11 +1,12 @@
 package bigquery
 
 import (
-	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"sync"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"cloud.google.com/go/bigquery/storage/apiv1/storagepb"
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -133,7 +135,7 @@ func (s *streams) next() (arrow.RecordBatch, error) {
 
 // read hands out the record batches of one stream.
 func (s *streams) read(client *storage.BigQueryReadClient, name string, schema []byte) error {
-	source := &messages{ctx: s.ctx, client: client, name: name, current: ipc.NewMessageReader(bytes.NewReader(schema))}
+	source := &messages{ctx: s.ctx, client: client, name: name, current: schema}
 	defer source.Release()
 	reader, err := ipc.NewReaderFromMessageReader(source)
 	if err != nil {
@@ -171,8 +173,9 @@ type messages struct {
 	ctx     context.Context
 	client  *storage.BigQueryReadClient
 	name    string
-	current ipc.MessageReader                     // nil: the next response is due
+	current []byte                                // messages that have not been handed out
 	schema  bool                                  // it has been handed out
+	message *ipc.Message                          // the last one handed out
 	calls   storagepb.BigQueryRead_ReadRowsClient // nil: none open
 	rows    int64                                 // received
 }
@@ -181,28 +184,50 @@ type messages struct {
 // between.
 const maxResumes = 5
 
-// Message implements ipc.MessageReader.
+// Message implements ipc.MessageReader. It lasts until the next call.
 func (m *messages) Message() (*ipc.Message, error) {
 	for {
-		if m.current == nil {
+		m.Release()
+		for len(m.current) == 0 {
 			if err := m.next(); err != nil {
 				return nil, err
 			}
 		}
-		message, err := m.current.Message()
-		switch {
-		case errors.Is(err, io.EOF):
-			m.current.Release()
-			m.current = nil
-		case err != nil:
+		var err error
+		if m.message, m.current, err = cutMessage(m.current); err != nil {
 			return nil, err
-		case message.Type() != ipc.MessageSchema:
-			return message, nil
+		}
+		switch {
+		case m.message == nil:
+		case m.message.Type() != ipc.MessageSchema:
+			return m.message, nil
 		case !m.schema:
 			m.schema = true
-			return message, nil
+			return m.message, nil
 		}
 	}
+}
+
+// cutMessage takes an encapsulated message off a stream of them (Arrow's columnar
+// format, "Encapsulated message format"), nil at the mark of its end. Arrow's own
+// reader would copy the body.
+func cutMessage(stream []byte) (message *ipc.Message, rest []byte, err error) {
+	defer func() {
+		if r := recover(); r != nil { // flatbuffers trusts its bytes
+			message, rest, err = nil, nil, fmt.Errorf("read an Arrow message: %v", r)
+		}
+	}()
+	size, head := binary.LittleEndian.Uint32(stream), stream[4:]
+	if size == math.MaxUint32 { // the mark of a continuation, which old streams have not
+		size, head = binary.LittleEndian.Uint32(head), head[4:]
+	}
+	if size == 0 {
+		return nil, nil, nil
+	}
+	meta := memory.NewBufferBytes(head[:size:size])
+	body := head[size:]
+	n := ipc.NewMessage(meta, memory.NewBufferBytes(nil)).BodyLen()
+	return ipc.NewMessage(meta, memory.NewBufferBytes(body[:n:n])), body[n:], nil
 }
 
 // Retain implements ipc.MessageReader. There is one holder.
@@ -210,9 +235,9 @@ func (m *messages) Retain() {}
 
 // Release implements ipc.MessageReader.
 func (m *messages) Release() {
-	if m.current != nil {
-		m.current.Release()
-		m.current = nil
+	if m.message != nil {
+		m.message.Release()
+		m.message = nil
 	}
 }
 
@@ -256,6 +281,6 @@ func (m *messages) receive() error {
 		return err
 	}
 	m.rows += response.GetRowCount()
-	m.current = ipc.NewMessageReader(bytes.NewReader(response.GetArrowRecordBatch().GetSerializedRecordBatch()))
+	m.current = response.GetArrowRecordBatch().GetSerializedRecordBatch()
 	return nil
 }

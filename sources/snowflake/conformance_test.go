@@ -17,6 +17,7 @@ import (
 // the machine's cloud about itself, over connections that it does not close.
 func TestMain(m *testing.M) {
 	quiet()
+	sourcetest.ServeElsewhere(serveAccounts)
 	goleak.VerifyTestMain(m)
 }
 

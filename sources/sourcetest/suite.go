@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sync/errgroup"
 
 	"coho/models"
 	"coho/sources"
@@ -209,7 +210,7 @@ func query(sql string) models.Model { return models.Model{Name: "m", SQL: sql} }
 
 // testTypes reads each value and then a NULL of the same type.
 func testTypes(t *testing.T, h Harness, s sources.Source) {
-	for _, typ := range h.Types {
+	sideBySide(h.Types, func(typ Type) {
 		t.Run(typ.Name, func(t *testing.T) {
 			m := query("SELECT v AS " + h.Dialect.Name("v") + " FROM (SELECT 1 AS g, " + typ.SQL + " AS v UNION ALL SELECT 2, NULL) AS s ORDER BY g")
 			if typ.Err != "" {
@@ -235,7 +236,18 @@ func testTypes(t *testing.T, h Harness, s sources.Source) {
 				t.Errorf("column is %+v (%s), want kind %s", c, c.Kind, want)
 			}
 		})
+	})
+}
+
+// sideBySide does the same with several queries, some at once: a warehouse takes
+// its time over each, most of it waiting.
+func sideBySide[T any](queries []T, do func(T)) {
+	var group errgroup.Group
+	group.SetLimit(4)
+	for _, q := range queries {
+		group.Go(func() error { do(q); return nil })
 	}
+	_ = group.Wait() // do tells the test what fails
 }
 
 func testTypeError(t *testing.T, s sources.Source, m models.Model, typ Type) {
@@ -553,15 +565,18 @@ func testRefused(t *testing.T, h Harness, s sources.Source) {
 }
 
 func testComments(t *testing.T, h Harness, s sources.Source) {
-	for _, sql := range append([]string{
+	all := append([]string{
 		"SELECT 7 AS v;", "SELECT 7 AS v ; \n", "-- why\nSELECT 7 AS v -- end", "/* a; b */ SELECT 7 AS v; -- done",
 		"WITH x AS (SELECT 7 AS v) SELECT * FROM x", "(SELECT 7 AS v)",
-	}, h.Dialect.SevenToo...) {
-		_, rows := ReadAll(t, s, query(sql))
-		if len(rows) != 1 || rows[0][0].Int() != 7 {
-			t.Errorf("%q gave %v", sql, rows)
-		}
-	}
+	}, h.Dialect.SevenToo...)
+	sideBySide(all, func(sql string) {
+		t.Run(sql, func(t *testing.T) {
+			_, rows := ReadAll(t, s, query(sql))
+			if len(rows) != 1 || rows[0][0].Int() != 7 {
+				t.Errorf("%q gave %v", sql, rows)
+			}
+		})
+	})
 }
 
 func testTable(t *testing.T, h Harness, s sources.Source) {

@@ -32,8 +32,9 @@ type Options struct {
 	// Gzip compresses the files.
 	Gzip bool
 
-	// Keep makes each file once and sends it again to later queries, for
-	// benchmarks, whose Answer is always the same.
+	// Keep makes one file for each number of rows that a file has, and sends it
+	// in place of all others of as many: for benchmarks, of which making files
+	// is no part. The results of all queries have the same columns.
 	Keep bool
 }
 
@@ -60,7 +61,7 @@ type Server struct {
 	seen     []Statement
 	logins   []Login
 	next     int
-	kept     map[int][]byte // files by their number
+	kept     map[int][]byte // files by their number of rows
 }
 
 // Statement is one that was run.
@@ -472,6 +473,14 @@ func (c *cutter) Write(p []byte) (int, error) {
 }
 
 func (s *Server) writeFile(w http.ResponseWriter, q *query, n int, cut bool) error {
+	rows := q.result.files()[n]
+	if s.o.Keep {
+		b, err := s.keep(q, rows)
+		if err == nil {
+			_, err = w.Write(b)
+		}
+		return err
+	}
 	var out io.Writer = w
 	if cut {
 		out = &cutter{w: w, left: 1000}
@@ -480,14 +489,6 @@ func (s *Server) writeFile(w http.ResponseWriter, q *query, n int, cut bool) err
 	if s.o.Gzip {
 		zip, _ = gzip.NewWriterLevel(out, gzip.BestSpeed) // the level is a known one
 		out = zip
-	}
-	rows := q.result.files()[n]
-	if s.o.Keep {
-		b, err := s.keep(q, n, rows)
-		if err == nil {
-			_, err = out.Write(b)
-		}
-		return err
 	}
 	if q.json {
 		if err := q.result.writeJSON(out, rows[0], rows[1]); err != nil {
@@ -503,19 +504,31 @@ func (s *Server) writeFile(w http.ResponseWriter, q *query, n int, cut bool) err
 }
 
 // keep returns a file in Arrow, made once.
-func (s *Server) keep(q *query, n int, rows [2]int) ([]byte, error) {
+func (s *Server) keep(q *query, rows [2]int) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	n := rows[1] - rows[0]
+	if s.kept[n] != nil {
+		return s.kept[n], nil
+	}
+	var b bytes.Buffer
+	var out io.Writer = &b
+	var zip *gzip.Writer
+	if s.o.Gzip {
+		zip = gzip.NewWriter(&b)
+		out = zip
+	}
+	err := q.result.writeArrow(out, rows[0], rows[1])
+	if zip != nil {
+		err = errors.Join(err, zip.Close())
+	}
+	if err != nil {
+		return nil, err
+	}
 	if s.kept == nil {
 		s.kept = map[int][]byte{}
 	}
-	if s.kept[n] == nil {
-		var b bytes.Buffer
-		if err := q.result.writeArrow(&b, rows[0], rows[1]); err != nil {
-			return nil, err
-		}
-		s.kept[n] = b.Bytes()
-	}
+	s.kept[n] = b.Bytes()
 	return s.kept[n], nil
 }
 
