@@ -94,6 +94,12 @@ type Referrer interface {
 
 	// Lookups says how each reference is found, in the order of the fields.
 	Lookups() []Lookup
+
+	// UnknownReferences counts the API calls for references of a plan that the
+	// syncs of UseParents are asked for and do not know, which Estimate leaves
+	// out. It makes no call; where there are such references it reads the
+	// plan.
+	UnknownReferences(ctx context.Context, plan Plan) (calls int64, err error)
 }
 
 // Lookup is how a field's references are found.

@@ -30,6 +30,19 @@ func (v planView) Read(seqs planner.Seqs) (destinations.Operations, error) {
 	return v.plan.Read(seqs)
 }
 
+// unsettled is a plan of which nothing was sent.
+type unsettled struct{ plan *planner.Plan }
+
+func (v unsettled) Passes() int { return v.plan.Passes() }
+
+func (v unsettled) Operations(pass int) (destinations.Operations, error) {
+	return v.plan.Operations(pass, nil)
+}
+
+func (v unsettled) Read(seqs planner.Seqs) (destinations.Operations, error) {
+	return v.plan.Read(seqs)
+}
+
 // journal is the destination's journal over the snapshot store. Row errors are
 // on disk before the store forgets that the row was in flight.
 type journal struct {

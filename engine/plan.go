@@ -11,6 +11,7 @@ import (
 
 	"github.com/zeebo/xxh3"
 
+	"coho/destinations"
 	"coho/models"
 	"coho/planner"
 	"coho/planner/snapshot"
@@ -96,6 +97,13 @@ func (e *Engine) Plan(ctx context.Context, name string, o PlanOptions) (run *Run
 	}
 	run.Fields, run.Lookups = sum.Fields, lookupNotes(p.target)
 	est := p.target.Estimate(sum)
+	if r, ok := p.target.(destinations.Referrer); ok {
+		calls, err := r.UnknownReferences(ctx, unsettled{plan})
+		if err != nil {
+			return nil, fmt.Errorf("estimate API calls: %w", err)
+		}
+		est.APICalls += calls
+	}
 	// A run checks the sync as this plan did, which costs calls too.
 	run.Estimate = &EstimateCounts{APICalls: est.APICalls + p.target.Usage().Calls, BulkJobs: est.BulkJobs}
 	if run.Estimate.BytesBilled, err = e.bytesBilled(ctx, s); err != nil {

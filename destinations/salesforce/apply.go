@@ -58,6 +58,8 @@ type run struct {
 
 	books      []*book // by column: the references that lookups found
 	passNumber atomic.Uint32
+
+	asked *int64 // where queries for references are only counted: how many
 }
 
 // Apply sends a plan's operations that have no outcome yet. See the package

@@ -40,8 +40,8 @@
 // at the earliest (10 microseconds a row, and not before Options.Poll.Start) and
 // the next ones at the pace that the job shows; one is counted. An org that is
 // slower than that costs more polls. Queries for references are counted by how
-// many different values the plan has of them; none is where a snapshot is asked
-// first.
+// many different values the plan has of them. Where a snapshot is asked first,
+// UnknownReferences reads the plan and counts those for what it does not know.
 //
 // Where ingestion_api is automatic, a pass goes by the API of fewer calls, or by
 // the sooner one where that takes a few calls more (choose); where the org has

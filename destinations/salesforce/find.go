@@ -25,6 +25,26 @@ type search struct {
 	loose bool
 }
 
+// queries are what finds records by values: each distinct value, folded, is in one
+// of them.
+func (s search) queries(values []string) (wanted map[string]bool, soql []string) {
+	wanted = make(map[string]bool, len(values))
+	var literals []string
+	for _, v := range values {
+		folded := s.by.fold(v)
+		if v == "" || wanted[folded] {
+			continue
+		}
+		wanted[folded] = true
+		literals = append(literals, s.by.literal(v, api.QuoteSOQL))
+	}
+	columns := "Id, " + s.by.Name
+	if s.by.isID() {
+		columns = "Id"
+	}
+	return wanted, api.InLiterals("SELECT "+columns+" FROM "+s.object+" WHERE "+s.by.Name+" IN (", ")"+s.filter, literals, 0)
+}
+
 // find returns the Ids of an object's records by the folded value of a field,
 // asking for each distinct value once. Values that no record has are absent.
 //
@@ -37,16 +57,7 @@ func (t *Target) find(ctx context.Context, object string, by *field, values []st
 // search is find, for records that are not the rows' own.
 func (t *Target) search(ctx context.Context, s search, values []string) (map[string][]string, error) {
 	object, by := s.object, s.by
-	wanted := make(map[string]bool, len(values))
-	var literals []string
-	for _, v := range values {
-		folded := by.fold(v)
-		if v == "" || wanted[folded] {
-			continue
-		}
-		wanted[folded] = true
-		literals = append(literals, by.literal(v, api.QuoteSOQL))
-	}
+	wanted, queries := s.queries(values)
 	found := make(map[string][]string)
 	loose := make(map[string]bool) // wanted without regard to case
 	if s.loose && by.looselyCompared() {
@@ -58,11 +69,7 @@ func (t *Target) search(ctx context.Context, s search, values []string) (map[str
 	var mu sync.Mutex // guards found, alike
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(findParallel)
-	columns := "Id, " + by.Name
-	if by.isID() {
-		columns = "Id"
-	}
-	for _, soql := range api.InLiterals("SELECT "+columns+" FROM "+object+" WHERE "+by.Name+" IN (", ")"+s.filter, literals, 0) {
+	for _, soql := range queries {
 		g.Go(func() error {
 			result, err := t.client.Query(ctx, soql)
 			if err != nil {

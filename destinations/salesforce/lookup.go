@@ -68,9 +68,8 @@ func (t *Target) Lookups() []destinations.Lookup {
 	return out
 }
 
-// referenceCalls is what finding a plan's references costs in queries. Where a
-// snapshot is asked first, nothing is counted: how many of the values it does not
-// know is only known once the plan is sent.
+// referenceCalls is what finding a plan's references costs in queries, but for
+// those of which a snapshot is asked first: see UnknownReferences.
 func (t *Target) referenceCalls(s planner.Summary) int64 {
 	var calls int64
 	for _, col := range t.columns {
@@ -79,6 +78,29 @@ func (t *Target) referenceCalls(s planner.Summary) int64 {
 		}
 	}
 	return calls
+}
+
+// UnknownReferences implements destinations.Referrer: it does what a run does
+// before it sends a pass, but asks the snapshots alone, and counts the queries for
+// what they do not know.
+func (t *Target) UnknownReferences(ctx context.Context, plan destinations.Plan) (calls int64, err error) {
+	var columns []int
+	for i, col := range t.columns {
+		if col.byQuery && len(col.syncs) > 0 {
+			columns = append(columns, i)
+		}
+	}
+	if len(columns) == 0 {
+		return 0, nil
+	}
+	r := &run{t: t, plan: plan, books: t.newBooks(), asked: &calls}
+	defer r.dropBooks()
+	for pass := range plan.Passes() {
+		if err := r.resolvePass(ctx, columns, pass); err != nil {
+			return 0, err
+		}
+	}
+	return calls, nil
 }
 
 // parentName is what messages call the object that the column refers to.
@@ -102,6 +124,10 @@ func (r *run) resolve(ctx context.Context, pass int) error {
 	if len(columns) == 0 || r.stopping() {
 		return nil
 	}
+	return r.resolvePass(ctx, columns, pass)
+}
+
+func (r *run) resolvePass(ctx context.Context, columns []int, pass int) error {
 	ops, err := r.plan.Operations(pass)
 	if err != nil {
 		return fmt.Errorf("read the plan's pass %d: %w", pass, err)
@@ -191,7 +217,18 @@ func (r *run) lookUp(ctx context.Context, column int, values map[bookKey]string,
 		texts = append(texts, text)
 	}
 	slices.Sort(texts)
-	found, err := t.search(ctx, search{object: col.parentObject, by: col.parent, filter: col.filter(), loose: true}, texts)
+	how := search{object: col.parentObject, by: col.parent, filter: col.filter(), loose: true}
+	if r.asked != nil {
+		_, queries := how.queries(texts)
+		*r.asked += int64(len(queries))
+		for k := range left {
+			if err := b.put(k, reference{count: 1}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	found, err := t.search(ctx, how, texts)
 	if err != nil {
 		return err
 	}

@@ -79,7 +79,7 @@ type Call struct {
 	Status         int    // 0 when no answer came
 	Duration       time.Duration
 	Sent, Received int64 // bytes of the bodies as they travelled
-	Login          bool  // a login, which does not count against the API limit
+	Login          bool  // a login, or the question whose it is: neither counts against the API limit
 	Err            error
 
 	// For Trace only. Rows is the records that the call carried, either way,

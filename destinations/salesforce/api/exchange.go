@@ -54,8 +54,13 @@ type call struct {
 	classic bool
 	plain   bool // the body travels as it is, not compressed
 	login   bool // no session is sent, and the call is not counted
+	whoami  bool // about the login: a session is sent, and the call is not counted
 	free    bool // not authenticated: the list of versions
 }
+
+// counted: the org counts the call against its limit, which it does with none of
+// /services/oauth2.
+func (r *call) counted() bool { return !r.login && !r.whoami }
 
 // answer is a successful response.
 type answer struct {
@@ -150,7 +155,7 @@ func (c *Client) exchange(ctx context.Context, s *session, r *call) (_ *answer, 
 		return nil, &Error{Op: r.op, Class: Wait, Message: "stopped before the request was sent", Err: context.Cause(ctx)}
 	}
 	start := time.Now()
-	if !r.login {
+	if r.counted() {
 		if err := c.meter.reserve(start); err != nil {
 			return nil, err
 		}
@@ -202,7 +207,7 @@ func (c *Client) exchange(ctx context.Context, s *session, r *call) (_ *answer, 
 		x.unsent = !got.Load() && (wanted.Load() || isDial(err))
 		return nil, transportError(ctx, r, c.hostOf(s), err, !x.unsent)
 	}
-	if !r.login {
+	if r.counted() {
 		c.meter.note(resp.Header.Get("Sforce-Limit-Info"), time.Now())
 	}
 	body, err := x.reader(resp)
@@ -388,14 +393,14 @@ func (x *exchange) finish(err error) {
 		x.timer.Stop()
 		x.cancel(nil)
 		r := x.call
-		if x.unsent && !r.login {
+		if x.unsent && r.counted() {
 			x.client.meter.refund(x.start)
-		} else if n, ok := x.ctx.Value(counterKey{}).(*atomic.Int64); ok && !r.login {
+		} else if n, ok := x.ctx.Value(counterKey{}).(*atomic.Int64); ok && r.counted() {
 			n.Add(1)
 		}
 		made := Call{
 			Time: x.start, Method: r.method, Path: r.path, Status: x.status, Duration: time.Since(x.start),
-			Sent: x.sent.Load(), Received: x.received.Load(), Login: r.login, Err: err,
+			Sent: x.sent.Load(), Received: x.received.Load(), Login: !r.counted(), Err: err,
 		}
 		if report := x.client.cfg.OnCall; report != nil {
 			report(made)

@@ -26,7 +26,7 @@ func (c *Client) Identity(ctx context.Context) (Identity, error) {
 	known, complete := parseIdentityURL(s.id)
 	a, err := c.do(ctx, &call{
 		op: "identify the user", method: http.MethodGet, path: "/services/oauth2/userinfo",
-		accept: "application/json", repeat: true,
+		accept: "application/json", repeat: true, whoami: true,
 	})
 	if err != nil {
 		// An app without the scope for userinfo is refused here while its
