@@ -179,6 +179,7 @@ func (w *world) run(ctx context.Context, e *engine.Engine, name string, o engine
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.running[name]--
+	o.Progress, o.Abort = nil, nil // the daemon's, which the test must not keep alive
 	w.ran = append(w.ran, ran{name, o.ID, from, time.Now(), o.Trigger, r.Status, o})
 	return r, err
 }
