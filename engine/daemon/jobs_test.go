@@ -226,7 +226,7 @@ func TestSequenceAndSchedule(t *testing.T) {
 // TestSequenceOverlap: a sequence that is due while it runs.
 func TestSequenceOverlap(t *testing.T) {
 	for overlap, want := range map[string]string{
-		"skip":  "a 00:01:00, b 00:01:44, a 00:03:00, b 00:03:44",
+		"skip": "a 00:01:00, b 00:01:44, a 00:03:00, b 00:03:44",
 		// What comes due while one waits is skipped: five times are four runs.
 		"queue": "a 00:01:00, b 00:01:44, a 00:02:28, b 00:03:12, a 00:03:56, b 00:04:40, a 00:05:24, b 00:06:08",
 	} {
