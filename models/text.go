@@ -97,7 +97,14 @@ func appendFloat(dst []byte, f float64) []byte {
 // AppendDate appends days since 1970-01-01 as 2006-01-02. Years before 1 or
 // after 9999 keep their digits and sign.
 func AppendDate(dst []byte, days int64) []byte {
-	return time.Unix(days*86400, 0).UTC().AppendFormat(dst, "2006-01-02")
+	t := time.Unix(days*86400, 0).UTC()
+	year, month, day := t.Date()
+	if year < 0 || year > 9999 {
+		return t.AppendFormat(dst, "2006-01-02")
+	}
+	dst = appendTwo(appendTwo(dst, int64(year/100)), int64(year%100))
+	dst = appendTwo(append(dst, '-'), int64(month))
+	return appendTwo(append(dst, '-'), int64(day))
 }
 
 // AppendTimeOfDay appends microseconds since midnight as 15:04:05, with a
@@ -115,9 +122,13 @@ func AppendTimeOfDay(dst []byte, micros int64) []byte {
 // AppendTimestamp appends microseconds since 1970-01-01 as
 // 2006-01-02T15:04:05[.999999], followed by Z where zoned.
 func AppendTimestamp(dst []byte, micros int64, zoned bool) []byte {
-	t := time.UnixMicro(micros).UTC()
-	dst = t.AppendFormat(dst, "2006-01-02T15:04:05")
-	dst = appendFraction(dst, int64(t.Nanosecond()/1000))
+	const day = 86400 * 1e6
+	days := micros / day
+	if micros%day < 0 {
+		days--
+	}
+	dst = append(AppendDate(dst, days), 'T')
+	dst = AppendTimeOfDay(dst, micros-days*day)
 	if zoned {
 		dst = append(dst, 'Z')
 	}

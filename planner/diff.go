@@ -17,7 +17,7 @@ func (j *joiner) plan(rec []byte, e *Entry) error {
 	if err != nil {
 		return err
 	}
-	match, ok, err := j.match(rec, key)
+	match, folded, ok, err := j.match(rec, key)
 	if ok && err == nil {
 		ok, err = j.evaluate(rec, key)
 	}
@@ -32,10 +32,6 @@ func (j *joiner) plan(rec []byte, e *Entry) error {
 	*o = Operation{
 		Kind: j.spec.kind(), KeyHash: Hash(rec[:16]), Fingerprint: Hash(rec[16:32]), Key: key, Match: match,
 		Assignments: o.Assignments[:0],
-	}
-	folded := ""
-	if match != "" {
-		folded = j.spec.normalize(match)
 	}
 	var before *Record
 	known := e != nil && e.Acked
@@ -71,14 +67,13 @@ func (j *joiner) count(known bool, before *Record, folded string) error {
 	return j.emit(before, folded)
 }
 
-// match converts the row's match value. ok is false where the row was rejected
+// match converts the row's match value, and folds it. ok is false where the row was rejected
 // for it.
-func (j *joiner) match(rec []byte, key []string) (match string, ok bool, err error) {
+func (j *joiner) match(rec []byte, key []string) (match, folded string, ok bool, err error) {
 	c := j.spec.MatchColumn
 	if c < 0 {
-		return "", true, nil
+		return "", "", true, nil
 	}
-	name := j.b.schema.Columns()[c].Name
 	if j.cells[c] != nil {
 		v, err := j.b.schema.Decode(c, j.cells[c])
 		var cell models.Cell
@@ -86,14 +81,18 @@ func (j *joiner) match(rec []byte, key []string) (match string, ok bool, err err
 			cell, err = j.spec.Convert(matchField, v)
 		}
 		if err != nil {
-			return "", false, j.reject(rec, key, CodeInvalidValue, fmt.Sprintf("match column %s: %v", name, err), j.matchNames()...)
+			return "", "", false, j.reject(rec, key, CodeInvalidValue, fmt.Sprintf("match column %s: %v", j.matchColumn(), err), j.matchNames()...)
 		}
-		if !cell.Null && j.spec.normalize(cell.Text) != "" {
-			return cell.Text, true, nil
+		if !cell.Null {
+			if folded = j.spec.normalize(cell.Text); folded != "" {
+				return cell.Text, folded, true, nil
+			}
 		}
 	}
-	return "", false, j.reject(rec, key, CodeNullMatch, fmt.Sprintf("match column %s is null or empty, so the row has no record", name), j.matchNames()...)
+	return "", "", false, j.reject(rec, key, CodeNullMatch, fmt.Sprintf("match column %s is null or empty, so the row has no record", j.matchColumn()), j.matchNames()...)
 }
+
+func (j *joiner) matchColumn() string { return j.b.schema.Columns()[j.spec.MatchColumn].Name }
 
 func (j *joiner) matchNames() []string {
 	if j.spec.MatchField == "" {

@@ -54,12 +54,20 @@ func TestZZ(t *testing.T) {
 	s := &crm{Table: plannertest.NewTable("key", "id", "name", "phone", "web", "arr", "emp", "act", "since", "upd"), rows: rows}
 	spec := s.Spec(models.ModeUpsert, "key", "id", "name", "phone", "web", "arr", "emp", "act", "since", "upd")
 	spec.MatchIsKey = true
+	if f := os.Getenv("BPROF"); f != "" {
+		p, _ := os.Create(f)
+		pprof.StartCPUProfile(p)
+	}
 	began := time.Now()
 	plan, err := planner.Build(context.Background(), spec, s, store, filepath.Join(dir, "plan"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	pprof.StopCPUProfile()
 	fmt.Println("build", time.Since(began))
+	if os.Getenv("BPROF") != "" {
+		return
+	}
 	began = time.Now()
 	if f := os.Getenv("PROF"); f != "" {
 		p, _ := os.Create(f)

@@ -239,6 +239,9 @@ func nested(document string) bool {
 }
 
 func (f *field) boolean(v models.Value) (string, error) {
+	if v.Kind() == models.Bool {
+		return v.Text(), nil
+	}
 	switch strings.ToLower(trim(v.Text())) {
 	case "true", "t", "yes", "y", "1":
 		return "true", nil
@@ -332,6 +335,9 @@ func plainDecimal(s string) (string, error) {
 		default:
 			whole, fraction = digits[:point], digits[point:]
 		}
+	}
+	if exponent == 0 {
+		return models.TrimDecimal(s), nil // which drops a plus
 	}
 	if fraction != "" {
 		whole += "." + fraction

@@ -191,7 +191,13 @@ func (f *field) fold(s string) string {
 // trim drops the white space that the org drops at both ends of a text: the
 // space and the control characters below it.
 func trim(s string) string {
-	return strings.TrimFunc(s, func(r rune) bool { return r <= ' ' })
+	for s != "" && s[0] <= ' ' {
+		s = s[1:]
+	}
+	for s != "" && s[len(s)-1] <= ' ' {
+		s = s[:len(s)-1]
+	}
+	return s
 }
 
 // canonicalID gives an Id's 18-character form. ok is false where s is not an

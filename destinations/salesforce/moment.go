@@ -33,7 +33,7 @@ func (f *field) moment(v models.Value) (string, error) {
 		if micros < 0 || micros >= microsPerDay {
 			return "", f.misfit(v)
 		}
-		return time.UnixMicro(micros).UTC().Format("15:04:05.000Z"), nil
+		return string(appendClock(nil, micros)), nil
 	}
 	var micros int64
 	switch v.Kind() {
@@ -58,7 +58,20 @@ func (f *field) moment(v models.Value) (string, error) {
 	if f.class == classDate {
 		return string(models.AppendDate(nil, day)), nil
 	}
-	return time.UnixMilli(floorDiv(micros, 1000)).UTC().Format("2006-01-02T15:04:05.000Z"), nil
+	var buf [24]byte
+	text := append(models.AppendDate(buf[:0], day), 'T')
+	return string(appendClock(text, micros-day*microsPerDay)), nil
+}
+
+// appendClock appends microseconds since midnight as 15:04:05.000Z.
+func appendClock(dst []byte, micros int64) []byte {
+	milli := micros / 1000
+	two := func(n int64, end byte) { dst = append(dst, '0'+byte(n/10), '0'+byte(n%10), end) }
+	two(milli/3600_000, ':')
+	two(milli/60_000%60, ':')
+	two(milli/1000%60, '.')
+	milli %= 1000
+	return append(dst, '0'+byte(milli/100), '0'+byte(milli/10%10), '0'+byte(milli%10), 'Z')
 }
 
 func (f *field) outside(v models.Value) error {
