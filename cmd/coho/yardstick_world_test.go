@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -242,35 +244,50 @@ type acknowledgingTarget struct {
 	d *acknowledging
 }
 
+// settlers is how many batches are settled side by side, as by a writer that has
+// several requests in flight.
+const settlers = 2
+
 // Apply implements destinations.Target.
 func (t *acknowledgingTarget) Apply(ctx context.Context, a destinations.Application) error {
 	t.d.began = time.Now()
-	var ops []*planner.Operation
-	var outcomes []destinations.Outcome
-	for pass := range a.Plan.Passes() {
-		in, err := a.Plan.Operations(pass)
+	full := make(chan []*planner.Operation)
+	errs := make([]error, settlers)
+	var failed atomic.Bool
+	var wg sync.WaitGroup
+	for i := range settlers {
+		wg.Go(func() {
+			for ops := range full {
+				if errs[i] != nil {
+					continue
+				}
+				if errs[i] = acknowledge(ctx, a.Journal, ops); errs[i] != nil {
+					failed.Store(true)
+				}
+			}
+		})
+	}
+	err := t.read(a.Plan, full, &failed)
+	close(full)
+	wg.Wait()
+	return errors.Join(append(errs, err)...)
+}
+
+// read hands the plan's operations over in batches.
+func (t *acknowledgingTarget) read(plan destinations.Plan, full chan<- []*planner.Operation, failed *atomic.Bool) error {
+	for pass := range plan.Passes() {
+		in, err := plan.Operations(pass)
 		if err != nil {
 			return err
 		}
-		for more := true; more; {
+		var ops []*planner.Operation
+		for more := true; more && !failed.Load(); {
 			if more = in.Next(); more {
-				op := in.Operation().Clone()
-				ops = append(ops, op)
-				outcomes = append(outcomes, destinations.Outcome{Result: destinations.Created, ID: fmt.Sprintf("001%015d", op.Seq)})
+				ops = append(ops, in.Operation().Clone())
 			}
 			if len(ops) == settleAtOnce || !more && len(ops) > 0 {
-				var seqs planner.Seqs
-				for _, op := range ops {
-					seqs = seqs.Append(op.Seq)
-				}
-				n, err := a.Journal.Begin(ctx, destinations.Batch{API: "bench", Seqs: seqs})
-				if err == nil {
-					err = a.Journal.Settle(ctx, n, ops, outcomes, true)
-				}
-				if err != nil {
-					return errors.Join(err, in.Close())
-				}
-				ops, outcomes = ops[:0], outcomes[:0]
+				full <- ops
+				ops = make([]*planner.Operation, 0, settleAtOnce)
 			}
 		}
 		if err := errors.Join(in.Err(), in.Close()); err != nil {
@@ -278,6 +295,22 @@ func (t *acknowledgingTarget) Apply(ctx context.Context, a destinations.Applicat
 		}
 	}
 	return nil
+}
+
+// acknowledge settles a batch all of whose operations created a record.
+func acknowledge(ctx context.Context, journal destinations.Journal, ops []*planner.Operation) error {
+	outcomes := make([]destinations.Outcome, len(ops))
+	var seqs planner.Seqs
+	for i, op := range ops {
+		seqs = seqs.Append(op.Seq)
+		id := strconv.FormatInt(op.Seq, 10)
+		outcomes[i] = destinations.Outcome{Result: destinations.Created, ID: "001000000000000000"[:18-len(id)] + id}
+	}
+	n, err := journal.Begin(ctx, destinations.Batch{API: "bench", Seqs: seqs})
+	if err != nil {
+		return err
+	}
+	return journal.Settle(ctx, n, ops, outcomes, true)
 }
 
 // writeParquet writes the same rows to a file.

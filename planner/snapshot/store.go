@@ -26,12 +26,15 @@ const (
 	cacheBytes    = 8 << 20
 	memTableBytes = 16 << 20
 	blockBytes    = 16 << 10
+	lastBytes     = 32 << 10 // of a block of the last level
+	restBytes     = 8 << 20  // of the write-ahead log that a closed store may keep
 )
 
-// lastLevel compresses by zstd whatever that gains.
+// lastLevel compresses data by zstd at its first level, and the rest by Snappy, as
+// the format of the tables has no MinLZ.
 var lastLevel = func() sstable.CompressionProfile {
-	p := *block.BalancedCompression
-	p.AdaptiveReductionCutoffPercent = 0
+	p := *block.SnappyCompression
+	p.DataBlocks, p.ValueBlocks = block.BalancedCompression.DataBlocks, block.BalancedCompression.ValueBlocks
 	return p
 }()
 
@@ -142,7 +145,7 @@ func OpenFS(dir string, fs vfs.FS) (*Store, error) {
 	}
 	// Nearly all rows lie on the last level: there bytes count, and what is looked
 	// for is there.
-	s.opts.Levels[last].FilterPolicy = pebble.NoFilterPolicy
+	s.opts.Levels[last].FilterPolicy, s.opts.Levels[last].BlockSize = pebble.NoFilterPolicy, lastBytes
 	s.opts.Levels[last].Compression = func() *sstable.CompressionProfile { return &lastLevel }
 	s.opts.Levels[0].Compression = func() *sstable.CompressionProfile { return block.NoCompression } // blocks of pending rows are compressed
 	s.opts.Levels[1].Compression = func() *sstable.CompressionProfile { return block.SnappyCompression }
@@ -197,7 +200,11 @@ func (s *Store) Close() error {
 	if err := s.log.failure(); err != nil {
 		return s.wrap("close the state", err)
 	}
-	return errors.Join(s.wrap("close the state", s.db.Close()), s.lock.Close())
+	var err error
+	if s.db.Metrics().WAL.Size > restBytes {
+		err = s.db.Flush()
+	}
+	return errors.Join(s.wrap("close the state", errors.Join(err, s.db.Close())), s.lock.Close())
 }
 
 // wrap says what was being done, and makes damage known as such.
