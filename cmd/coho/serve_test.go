@@ -293,57 +293,64 @@ schedule = %q
 `, line)
 }
 
-// TestServeKilledInMidSequence: the daemon is killed while the second of three
-// steps writes. The next start finishes that step's plan and takes the third,
+// TestServeEndsInMidSequence: the daemon is killed, or stopped, while the second of
+// three steps writes. The next start finishes that step's plan and takes the third,
 // at once; the first is not run again, no record is lost or doubled, and one
 // record tells of the whole sequence.
-func TestServeKilledInMidSequence(t *testing.T) {
-	w := newWorld(t, emulator.Options{})
-	w.sql(`CREATE TABLE accounts AS SELECT s || i AS k, s || i AS name FROM range(60) t(i), (VALUES ('a'), ('b'), ('c')) v(s)`)
-	w.config(three("@every 1s"))
-	s := w.startServing()
-	w.onWrite(func(n int64) {
-		if n == 9 { // a took 6, b is at its third
-			if err := s.cmd.Process.Kill(); err != nil {
-				t.Error(err)
+func TestServeEndsInMidSequence(t *testing.T) {
+	for _, c := range []struct {
+		sig    syscall.Signal
+		code   int
+		second engine.Status // of the run that was cut short
+	}{{syscall.SIGKILL, -1, engine.Failed}, {syscall.SIGTERM, exitTerm, engine.Canceled}} {
+		t.Run(c.sig.String(), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, emulator.Options{})
+			w.sql(`CREATE TABLE accounts AS SELECT s || i AS k, s || i AS name FROM range(60) t(i), (VALUES ('a'), ('b'), ('c')) v(s)`)
+			w.config(three("@every 1s"))
+			s := w.startServing()
+			w.onWrite(func(n int64) {
+				if n == 9 { // a took 6, b is at its third
+					s.signal(c.sig)
+				}
+			})
+			if code := s.wait(); code != c.code {
+				t.Fatalf("exit code %d, want %d", code, c.code)
 			}
-		}
-	})
-	if code := s.wait(); code != -1 {
-		t.Fatalf("exit code %d of a process that was killed", code)
-	}
-	w.org.OnCall(nil)
-	if n := w.org.Org().Count("Account"); n < 80 || n > 90 {
-		t.Fatalf("%d accounts in the org", n)
-	}
-	w.config(three(never))
-	s = w.serve()
-	s.await("sequence ended", "succeeded")
-	s.stop()
-	names := map[string]int{}
-	for _, r := range w.org.Org().Records("Account") {
-		names[field(r, "Name")]++
-	}
-	if n := w.org.Org().Count("Account"); n != 180 || len(names) != 180 {
-		t.Errorf("the org has %d accounts of %d names, want 180", n, len(names))
-	}
-	for sync, want := range map[string][]engine.Status{
-		"a": {engine.Succeeded}, "b": {engine.Failed, engine.Succeeded}, "c": {engine.Succeeded},
-	} {
-		var got []engine.Status
-		for _, r := range w.runsOf(sync) {
-			got = append(got, r.Status)
-		}
-		if !slices.Equal(got, want) {
-			t.Errorf("runs of %s: %v, want %v", sync, got, want)
-		}
-	}
-	if b := w.runsOf("b"); len(b) == 2 && b[1].Resumed != b[0].ID {
-		t.Errorf("b's second run did not go on with the first's plan: %+v", b[1])
-	}
-	whole, err := engine.OpenHistory(filepath.Join(w.dir, ".coho", "runs"), engine.Retention{}).ListSequences("nightly", 0)
-	if err != nil || len(whole) != 1 || whole[0].Status != engine.Succeeded || !whole[0].Resumed {
-		t.Errorf("%+v %v", whole, err)
+			w.org.OnCall(nil)
+			if n := w.org.Org().Count("Account"); n < 80 || n > 100 {
+				t.Fatalf("%d accounts in the org", n)
+			}
+			w.config(three(never))
+			s = w.serve()
+			s.await("sequence ended", "succeeded")
+			s.stop()
+			names := map[string]int{}
+			for _, r := range w.org.Org().Records("Account") {
+				names[field(r, "Name")]++
+			}
+			if n := w.org.Org().Count("Account"); n != 180 || len(names) != 180 {
+				t.Errorf("the org has %d accounts of %d names, want 180", n, len(names))
+			}
+			for sync, want := range map[string][]engine.Status{
+				"a": {engine.Succeeded}, "b": {c.second, engine.Succeeded}, "c": {engine.Succeeded},
+			} {
+				var got []engine.Status
+				for _, r := range w.runsOf(sync) {
+					got = append(got, r.Status)
+				}
+				if !slices.Equal(got, want) {
+					t.Errorf("runs of %s: %v, want %v", sync, got, want)
+				}
+			}
+			if b := w.runsOf("b"); len(b) == 2 && b[1].Resumed != b[0].ID {
+				t.Errorf("b's second run did not go on with the first's plan: %+v", b[1])
+			}
+			whole, err := engine.OpenHistory(filepath.Join(w.dir, ".coho", "runs"), engine.Retention{}).ListSequences("nightly", 0)
+			if err != nil || len(whole) != 1 || whole[0].Status != engine.Succeeded || !whole[0].Resumed {
+				t.Errorf("%+v %v", whole, err)
+			}
+		})
 	}
 }
 
