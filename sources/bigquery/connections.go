@@ -12,18 +12,13 @@ import (
 // connections are those that a client has open. A transport closes none that is
 // in use, nor one that is still being dialed, when it is told to close them.
 type connections struct {
-	dial     func(ctx context.Context, network, address string) (net.Conn, error)
-	patience time.Duration
+	dial   func(ctx context.Context, network, address string) (net.Conn, error)
+	outage outage
 
 	mu     sync.Mutex // guards what follows
 	open   map[*connection]bool
-	gone   time.Time // since when no connection can be had; zero if the last could
 	closed bool
 }
-
-// dialPatience is how long BigQuery may be out of reach. The client itself would
-// try again for ever where a connection is refused.
-const dialPatience = 2 * time.Minute
 
 type connection struct {
 	net.Conn
@@ -31,7 +26,7 @@ type connection struct {
 }
 
 func newConnections(dial func(ctx context.Context, network, address string) (net.Conn, error), patience time.Duration) *connections {
-	return &connections{dial: dial, patience: patience, open: map[*connection]bool{}}
+	return &connections{dial: dial, outage: outage{patience: patience}, open: map[*connection]bool{}}
 }
 
 // dialContext opens a connection that close closes.
@@ -41,9 +36,9 @@ func (c *connections) dialContext(ctx context.Context, network, address string) 
 		return nil, c.failed(ctx, address, err)
 	}
 	conn := &connection{Conn: inner, owner: c}
+	c.outage.ended()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.gone = time.Time{}
 	if c.closed {
 		return nil, errors.Join(errClosed, inner.Close())
 	}
@@ -58,13 +53,7 @@ func (c *connections) failed(ctx context.Context, address string, err error) err
 	if ctx.Err() != nil {
 		return err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	now := time.Now()
-	if c.gone.IsZero() {
-		c.gone = now
-	}
-	if out := now.Sub(c.gone); out > c.patience {
+	if out := c.outage.failed(time.Now()); out > 0 {
 		return fmt.Errorf("%s is out of reach since %s", address, out.Round(time.Second))
 	}
 	return err

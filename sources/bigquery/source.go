@@ -89,7 +89,7 @@ func Open(o Options) (*Source, error) {
 	}
 	// The source's own life, not a caller's: Close ends it.
 	life, end := context.WithCancelCause(context.Background())
-	s := &Source{options: o, large: largeRows, side: maxStreams, patience: dialPatience, log: log, life: life, end: end}
+	s := &Source{options: o, large: largeRows, side: maxStreams, patience: outagePatience, log: log, life: life, end: end}
 	if o.StorageEndpoint != "" {
 		s.side = 1 // emulators refuse more
 	}
@@ -139,7 +139,8 @@ func (s *Source) jobs() (*bigquery.Client, error) {
 	conns := newConnections(base.DialContext, s.patience)
 	base.DialContext = conns.dialContext
 	// It keeps the context for its token requests.
-	signed, err := htransport.NewTransport(s.life, base, append(options, option.WithScopes(bigquery.Scope))...)
+	passing := &passingErrors{base: base, outage: outage{patience: s.patience}}
+	signed, err := htransport.NewTransport(s.life, passing, append(options, option.WithScopes(bigquery.Scope))...)
 	if err != nil {
 		return nil, signInError(err)
 	}
@@ -151,6 +152,10 @@ func (s *Source) jobs() (*bigquery.Client, error) {
 	s.client, s.conns = client, conns
 	return client, nil
 }
+
+// streamWindow is how many bytes of a stream may be on their way: two responses
+// or so.
+const streamWindow = 2 << 20
 
 // storageReader returns the client of the Storage Read API.
 func (s *Source) storageReader() (*storage.BigQueryReadClient, error) {
@@ -172,6 +177,12 @@ func (s *Source) storageReader() (*storage.BigQueryReadClient, error) {
 			option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())),
 		}
 	}
+	// By itself a connection's windows grow for as long as data comes fast, up to
+	// 16 MB that wait to be read.
+	options = append(options,
+		option.WithGRPCDialOption(grpc.WithInitialWindowSize(streamWindow)),
+		option.WithGRPCDialOption(grpc.WithInitialConnWindowSize(maxStreams*streamWindow)),
+	)
 	reader, err := storage.NewBigQueryReadClient(s.life, options...)
 	if err != nil {
 		return nil, signInError(err)

@@ -331,6 +331,65 @@ func TestServerGone(t *testing.T) {
 	}
 }
 
+// TestUnavailable: while BigQuery says that it cannot just now it is asked again,
+// after pauses, and when it has said so for too long that is the error.
+func TestUnavailable(t *testing.T) {
+	for name, limited := range map[string]bool{"503": false, "rateLimitExceeded": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := fixed(series(3))
+			o.Unavailable, o.RateLimited = 2, limited
+			server, options := start(t, o)
+			began := time.Now()
+			got, err := ids(t, open(t, options))
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkIDs(t, got, 3)
+			if server.Refused() != 2 || time.Since(began) < 10*time.Millisecond {
+				t.Errorf("%d requests were refused, within %s", server.Refused(), time.Since(began))
+			}
+
+			o.Unavailable = math.MaxInt
+			server, options = start(t, o)
+			s := open(t, options)
+			s.patience = time.Millisecond
+			_, err = ids(t, s)
+			if err == nil || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "it has answered") {
+				t.Errorf("got %v", err)
+			}
+			if n := server.Refused(); n < 2 || n > 3 {
+				t.Errorf("asked %d times", n)
+			}
+		})
+	}
+}
+
+// TestOutage: failures that come one after another are an outage; those that an
+// hour lies between, or a success, are not.
+func TestOutage(t *testing.T) {
+	o := outage{patience: 2 * time.Minute}
+	now := time.Now()
+	for _, c := range []struct {
+		after time.Duration
+		well  bool
+		want  time.Duration
+	}{
+		{0, false, 0}, {32 * time.Second, false, 0}, {32 * time.Second, false, 0}, {32 * time.Second, false, 0}, {32 * time.Second, false, 128 * time.Second},
+		{time.Hour, false, 0}, {time.Minute, false, 0}, {time.Minute, false, 0}, {time.Second, true, 0}, {time.Second, false, 0}, {time.Minute, false, 0}, {time.Minute, false, 0},
+		{time.Second, false, 121 * time.Second},
+	} {
+		now = now.Add(c.after)
+		if c.well {
+			o.ended()
+			continue
+		}
+		if got := o.failed(now); got != c.want {
+			t.Errorf("after %s: %s, want %s", c.after, got, c.want)
+		}
+	}
+}
+
 // TestSignInFails: the answer to a token's request, which the client wraps and
 // which has lines, is told on one.
 func TestSignInFails(t *testing.T) {

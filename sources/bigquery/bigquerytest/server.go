@@ -50,6 +50,11 @@ type Options struct {
 	// StorageDenied refuses the Storage Read API, as an account without
 	// bigquery.readsessions.create is.
 	StorageDenied bool
+
+	// Unavailable is how many requests by REST, the first ones, are answered with
+	// 503, or with 403 rateLimitExceeded where RateLimited says so.
+	Unavailable int
+	RateLimited bool
 }
 
 // Server is a BigQuery. Its counts may be read at any time.
@@ -64,6 +69,7 @@ type Server struct {
 	cancels []string
 	pages   int
 	reads   []Read
+	refused int           // requests, by Options.Unavailable
 	running chan struct{} // closed when a query runs that will not end
 	broken  map[string]bool
 
@@ -94,7 +100,7 @@ func Start(tb testing.TB, o Options) *Server {
 	mux.HandleFunc("GET /projects/{project}/jobs/{job}", s.get)
 	mux.HandleFunc("POST /projects/{project}/jobs/{job}/cancel", s.cancel)
 	mux.HandleFunc("GET /projects/{project}/queries/{job}", s.results)
-	web := httptest.NewServer(mux)
+	web := httptest.NewServer(s.available(mux))
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
@@ -114,6 +120,33 @@ func Start(tb testing.TB, o Options) *Server {
 	tb.Cleanup(s.stop)
 	s.URL, s.Storage = web.URL, listener.Addr().String()
 	return s
+}
+
+// available refuses the first requests.
+func (s *Server) available(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		refused := s.refused < s.options.Unavailable
+		if refused {
+			s.refused++
+		}
+		s.mu.Unlock()
+		switch {
+		case !refused:
+			next.ServeHTTP(w, r)
+		case s.options.RateLimited:
+			refuse(w, http.StatusForbidden, "rateLimitExceeded", "Exceeded rate limits: too many api requests per user per method for this user_method")
+		default:
+			refuse(w, http.StatusServiceUnavailable, "backendError", "Error encountered during execution. Retrying may solve the problem.")
+		}
+	})
+}
+
+// Refused returns how many requests were answered so, by Options.Unavailable.
+func (s *Server) Refused() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.refused
 }
 
 // Queries returns what was asked, dry runs too, in order.
