@@ -182,6 +182,7 @@ var besideScript = []struct {
 	{args: "runs plan accounts", code: exitUsage},
 	{args: "runs --sequence nightly", code: exitDone},
 	{args: "runs show nightly", code: exitDone},
+	{args: "status --json", code: exitDone},
 	{args: "runs show strict --json", code: exitDone},
 	{args: "runs show nobody", code: exitUsage},
 	{args: "run accounts --full", code: exitDone},
@@ -252,7 +253,7 @@ func TestPauseAndStatus(t *testing.T) {
 		{"pause --sequence nightly", "sequence nightly: schedule paused"},
 		{"pause accounts", "sync accounts: schedule paused"}, // twice is no error
 		{"resume contacts", "sync contacts: schedule resumed"},
-		{"status", `(?s)accounts +never .*0 0 29 2 \* \(paused\)\ncontacts .* -\n.*nightly +- \(paused\)`},
+		{"status", `(?s)accounts +never .*0 0 29 2 \* \(paused\)\ncontacts .* -\n.*nightly +never +- +- \(paused\)`},
 		{"status --json", `"sync":"accounts","schedule":"0 0 29 2 \*","paused":true`},
 	} {
 		r := w.coho(strings.Fields(step.args)...)
@@ -264,7 +265,7 @@ func TestPauseAndStatus(t *testing.T) {
 		t.Errorf("pause of nobody: %d %s", r.code, r.stderr)
 	}
 	s := w.serve()
-	if r := w.coho("status"); !regexp.MustCompile(`(?s)accounts .* paused\ncontacts .* -\n.*nightly +- +paused`).MatchString(r.stdout) {
+	if r := w.coho("status"); !regexp.MustCompile(`(?s)accounts .* paused\ncontacts .* -\n.*nightly +never +- +- +paused`).MatchString(r.stdout) {
 		t.Errorf("what was paused before the daemon began: %s", r.stdout)
 	}
 	w.coho("resume", "accounts")
@@ -276,7 +277,7 @@ func TestPauseAndStatus(t *testing.T) {
 		{"resume accounts", "sync accounts: schedule resumed"},
 		{"status --json", `"next_run":"\d{4}-02-29`},
 		{"pause --sequence nightly", "sequence nightly: schedule paused"},
-		{"status", `nightly +- +paused`},
+		{"status", `nightly +never +- +- +paused`},
 		{"reload", "the daemon has read its config again"},
 	} {
 		r := w.coho(strings.Fields(step.args)...)

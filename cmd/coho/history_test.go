@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -105,7 +106,7 @@ func TestSequenceRecordAndExitCodes(t *testing.T) {
 	w := newWorld(t, emulator.Options{})
 	second := strings.NewReplacer("[syncs.accounts]", "[syncs.again]", "[syncs.accounts.", "[syncs.again.").Replace(syncSection(t))
 	config := func(extra string) {
-		w.config(accounts("") + "\n" + second + "\n[sequences.nightly]\nsteps = [\"accounts\", \"again\"]\n" + extra)
+		w.config(accounts("") + "\n" + second + served + "\n[sequences.nightly]\nsteps = [\"accounts\", \"again\"]\n" + extra)
 	}
 	config("")
 	w.sql(threeAccounts)
@@ -141,6 +142,15 @@ func TestSequenceRecordAndExitCodes(t *testing.T) {
 	if s := show("nightly"); s.Status != engine.Failed || strings.Join(s.NotBegun(), " ") != "again" {
 		t.Errorf("%+v", s)
 	}
+	// What the status says of it, alone and by a daemon.
+	alone := w.coho("status")
+	d := w.serve()
+	for _, r := range []result{alone, w.coho("status")} {
+		if !regexp.MustCompile(`(?m)^nightly +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d +failed +-`).MatchString(r.stdout) {
+			t.Errorf("%+v", r)
+		}
+	}
+	d.stop()
 	if r := w.coho("runs", "show", "nightly"); !strings.Contains(r.stdout, "not_begun") || !strings.Contains(r.stdout, "not begun: again") {
 		t.Errorf("%+v", r)
 	}

@@ -18,10 +18,10 @@ import (
 func (c *cli) statusCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
-		Short: "Show how each sync stands",
-		Long: `Show how each sync stands: its last run and its schedule; and, of a running
-` + "`coho serve`" + `, when the schedule comes next, what is paused, what runs and what
-waits for its turn.`,
+		Short: "Show how each sync and sequence stands",
+		Long: `Show how each sync and sequence stands: its last run and its schedule; and, of a
+running ` + "`coho serve`" + `, when the schedule comes next, what is paused, what runs and
+what waits for its turn.`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.conduct(cmd.Context(), func(x *conducted) error {
@@ -46,7 +46,15 @@ waits for its turn.`,
 				}
 				var sequences []server.SequenceState
 				for _, name := range slices.Sorted(maps.Keys(x.config.Sequences)) {
-					sequences = append(sequences, server.SequenceState{Sequence: name, Schedule: x.config.Sequences[name].Schedule, Paused: paused(daemon.Sequence, name)})
+					last, err := x.engine.History().ListSequences(name, 1)
+					if err != nil {
+						return err
+					}
+					one := server.SequenceState{Sequence: name, Schedule: x.config.Sequences[name].Schedule, Paused: paused(daemon.Sequence, name)}
+					if len(last) > 0 {
+						one.LastRun = last[0]
+					}
+					sequences = append(sequences, one)
 				}
 				return c.showStatus(syncs, sequences, false)
 			})
@@ -104,13 +112,17 @@ func (c *cli) showStatus(syncs []server.SyncState, sequences []server.SequenceSt
 		fmt.Fprintln(tw, line)
 	}
 	if len(sequences) > 0 {
-		head := "\nSEQUENCE\tSCHEDULE"
+		head := "\nSEQUENCE\tLAST RUN\tSTATUS\tSCHEDULE"
 		if daemon {
 			head += "\tNEXT RUN"
 		}
 		fmt.Fprintln(tw, head)
 		for _, q := range sequences {
-			line := q.Sequence + "\t" + scheduleText(q.Schedule, q.Paused && !daemon)
+			line := q.Sequence + "\tnever\t-"
+			if r := q.LastRun; r != nil {
+				line = fmt.Sprintf("%s\t%s\t%s", q.Sequence, localTime(r.StartedAt), r.Status)
+			}
+			line += "\t" + scheduleText(q.Schedule, q.Paused && !daemon)
 			if daemon {
 				line += "\t" + nextText(q.NextRun, q.Paused, q.Running, false)
 			}
