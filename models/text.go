@@ -52,10 +52,18 @@ func (v Value) AppendText(dst []byte) []byte {
 
 // Text returns AppendText as a string.
 func (v Value) Text() string {
-	if v.kind == Text || v.kind == JSON {
+	switch v.kind {
+	case Text, JSON:
 		return v.s
+	case Bool:
+		return strconv.FormatBool(v.n != 0)
+	case Int:
+		return strconv.FormatInt(v.n, 10)
+	case Decimal:
+		return TrimDecimal(v.s)
 	}
-	return string(v.AppendText(nil))
+	var buf [64]byte
+	return string(v.AppendText(buf[:0]))
 }
 
 // TrimDecimal drops a plain decimal number's leading plus, leading zeros and
