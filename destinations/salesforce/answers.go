@@ -217,6 +217,7 @@ func (r *run) readAnswers(ctx context.Context, j *job, info api.JobInfo) (*answe
 		a.discard()
 		return nil, fmt.Errorf("bulk job %s: %w", info.ID, err)
 	}
+	j.index.filter = nil // every key has found its row
 	return a, nil
 }
 

@@ -27,16 +27,17 @@ const (
 
 // run is one Apply.
 type run struct {
-	t       *Target
-	plan    destinations.Plan
-	journal destinations.Journal
-	stop    <-chan struct{}
-	route   route
-	calls   chan struct{} // one for each Collections call in flight: the run's own bound, which stays
-	slots   chan struct{} // one for each worker of Collections batches
-	jobs    chan struct{} // one for each job in flight
-	weight  int           // what a job takes of the org's limit
-	workers sync.WaitGroup
+	t        *Target
+	plan     destinations.Plan
+	journal  destinations.Journal
+	stop     <-chan struct{}
+	route    route
+	calls    chan struct{} // one for each Collections call in flight: the run's own bound, which stays
+	slots    chan struct{} // one for each worker of Collections batches
+	jobs     chan struct{} // one for each job in flight
+	weight   int           // what a job takes of the org's limit
+	settling chan struct{} // one for the job or batch that is being settled
+	workers  sync.WaitGroup
 
 	left atomic.Bool // operations remain without an outcome
 
@@ -75,13 +76,14 @@ func (t *Target) Apply(ctx context.Context, a destinations.Application) error {
 	}
 	r := &run{
 		t: t, plan: a.Plan, journal: a.Journal, stop: a.Stop,
-		route:  t.route(),
-		calls:  make(chan struct{}, calls),
-		slots:  make(chan struct{}, calls),
-		jobs:   make(chan struct{}, jobs),
-		weight: max(1, calls/jobs), // the org works on parts of a Bulk API 2.0 job side by side
-		books:  t.newBooks(),
-		halt:   make(chan struct{}),
+		route:    t.route(),
+		calls:    make(chan struct{}, calls),
+		slots:    make(chan struct{}, calls),
+		jobs:     make(chan struct{}, jobs),
+		settling: make(chan struct{}, 1),
+		weight:   max(1, calls/jobs), // the org works on parts of a Bulk API 2.0 job side by side
+		books:    t.newBooks(),
+		halt:     make(chan struct{}),
 	}
 	defer t.limiter.join(calls)()
 	defer r.dropBooks()

@@ -220,7 +220,16 @@ func (r *run) finishJob(ctx context.Context, j *job, batch destinations.Batch, i
 
 // concludeJob settles what a job's answers say and sends again what is left.
 func (r *run) concludeJob(ctx context.Context, j *job, batch destinations.Batch, answers *answers, info api.JobInfo) (all bool, err error) {
+	// One at a time: the journal writes one after the other all the same, and
+	// so memory holds the rows of one.
+	select {
+	case r.settling <- struct{}{}:
+	case <-ctx.Done():
+		answers.discard()
+		return false, context.Cause(ctx)
+	}
 	left, err := r.settleJob(ctx, j, batch, answers, nil)
+	<-r.settling
 	code, message := info.Failure()
 	r.t.limiter.learn(j.place, j.crowded || crowded(code, message))
 	answers.discard()

@@ -123,8 +123,8 @@ func TestBulkOneBatchesAreCut(t *testing.T) {
 		batches, most int
 	}{
 		{"at ten thousand rows", 10_001, 1, 2, 10_000},
-		{"at ten megabytes", 700, 31_000, 3, 322},
-		{"of letters of several bytes", 700, 10_300, 3, 323},
+		{"at ten megabytes", 350, 31_000, 2, 322},
+		{"of letters of several bytes", 350, 10_300, 2, 323},
 	}
 	for i, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -2,6 +2,7 @@ package salesforce
 
 import (
 	"fmt"
+	"math"
 	"strings"
 
 	"coho/destinations"
@@ -203,14 +204,24 @@ func parallelism(w *models.Write) int {
 	return defaultParallelism
 }
 
-// batchesFor is how many batches of up to so many rows n rows go in. Each lane
-// but one leaves half a batch unfilled, as things go.
+// uneven is by how much of a lane's rows lanes differ, for each lane there is:
+// parents are dealt to them in groups of one in lockGroups, the largest first.
+const uneven = 0.5 / lockGroups
+
+// batchesFor is how many batches of up to so many rows n rows go in. Lanes are much
+// alike; where that leaves open how many batches they fill, half of them fill one
+// more.
 func batchesFor(r route, w *models.Write, n, most, each int64) int64 {
-	spare := int64(0)
+	count := int64(1)
 	if r.lanes {
-		spare = (int64(laneCount(parallelism(w), n, most, each)) - 1) * most / 2
+		count = int64(laneCount(parallelism(w), n, most, each))
 	}
-	return ceilDiv(n+spare, most)
+	if count == 1 {
+		return ceilDiv(n, most)
+	}
+	lane, spread := float64(n)/float64(count*most), uneven*float64(count)
+	fewest, largest := math.Ceil(lane*(1-spread)), math.Ceil(lane*(1+spread))
+	return int64(math.Ceil(float64(count) * (fewest + largest) / 2))
 }
 
 // lookUps is how many queries find the records of n rows of a pass by literals

@@ -22,17 +22,17 @@ func TestEstimateIsWhatARunCosts(t *testing.T) {
 		parents    bool
 		sizes      []int
 	}{
-		{api: "rest", mode: models.ModeUpsert, sizes: []int{1, 200, 201, 5_000, 21_000}},
-		{api: "rest", mode: models.ModeUpsert, parents: true, sizes: []int{1_000, 5_000, 21_000}},
+		{api: "rest", mode: models.ModeUpsert, sizes: []int{1, 200, 201, 5_000}},
+		{api: "rest", mode: models.ModeUpsert, parents: true, sizes: []int{1_000, 5_000, 13_000}},
 		{api: "rest", mode: models.ModeUpsert, onCreate: true, sizes: []int{150, 3_000}},
 		{api: "rest", mode: models.ModeUpdate, sizes: []int{150, 3_000}},
 		{api: "rest", mode: models.ModeArchive, sizes: []int{3_000}},
-		{api: "bulk", mode: models.ModeInsert, sizes: []int{1, 2_000, 30_000}},
-		{api: "bulk", mode: models.ModeUpsert, parents: true, sizes: []int{1_000, 30_000}},
+		{api: "bulk", mode: models.ModeInsert, sizes: []int{1, 2_000, 12_000}},
+		{api: "bulk", mode: models.ModeUpsert, parents: true, sizes: []int{1_000, 12_000}},
 		{api: "bulk", mode: models.ModeUpsert, onCreate: true, sizes: []int{900, 8_000}},
 		{api: "bulk", mode: models.ModeUpdate, sizes: []int{900, 8_000}},
-		{api: "bulk 1.0", mode: models.ModeInsert, sizes: []int{1, 10_000, 30_000}},
-		{api: "bulk 1.0", mode: models.ModeUpsert, parents: true, sizes: []int{1_000, 45_000}},
+		{api: "bulk 1.0", mode: models.ModeInsert, sizes: []int{1, 10_000, 10_001}},
+		{api: "bulk 1.0", mode: models.ModeUpsert, parents: true, sizes: []int{1_000, 21_000}},
 		{api: "bulk 1.0", mode: models.ModeArchive, sizes: []int{8_000}},
 		{api: "automatic", mode: models.ModeUpsert, sizes: []int{2_400, 2_401, 12_000}},
 	}
