@@ -1,7 +1,6 @@
 package models_test
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -67,7 +66,7 @@ func (s *textSchema) Decode(col int, cell []byte) (models.Value, error) {
 		}
 		return models.ListValue(list), nil
 	}
-	return models.Value{}, errors.New("not a cell")
+	return models.Value{}, fmt.Errorf("column %q: not a cell", s.cols[col].Name)
 }
 
 func (s *textSchema) AppendKey(dst []byte, col int, cell []byte) ([]byte, error) {

@@ -248,9 +248,8 @@ func (e *Evaluator) cell(cells [][]byte, col int) (Value, error) {
 	}
 	d.row, d.value, d.err = e.row, Value{}, nil
 	if cells[col] != nil {
-		d.value, d.err = e.schema.Decode(col, cells[col])
-		if d.err != nil {
-			d.value, d.err = Value{}, fmt.Errorf("column %q: %w", e.m.names[col], d.err)
+		if d.value, d.err = e.schema.Decode(col, cells[col]); d.err != nil {
+			d.value = Value{}
 		}
 	}
 	return d.value, d.err

@@ -29,7 +29,7 @@ type Schema interface {
 	Version() string
 
 	// Decode decodes a non-null cell. An error (an infinite timestamp,
-	// invalid UTF-8) is that row's fault, not the run's.
+	// invalid UTF-8) is that row's fault, not the run's, and names the column.
 	Decode(col int, cell []byte) (Value, error)
 
 	// AppendKey appends what Decode(col, cell).AppendText would, without

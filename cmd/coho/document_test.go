@@ -294,6 +294,8 @@ var postgresEdges = []edge{
 	{"a range", written{"int4range", "'[1,5)'", text255}},
 	{"jsonb", written{"jsonb", `'{"b":1,"a":null}'`, text255}},
 	{"an array of two dimensions", written{"int[]", "'{{1,2},{3,4}}'", text255}},
+	{"that into a multi-select: one value, PostgreSQL's text of it", written{"int[]", "'{{1,2},{3,4}}'", list}},
+	{"that into a restricted one", written{"int[]", "'{{1,2},{3,4}}'", strict}},
 }
 
 // TestDocumentedEdges: the documentation's table of values at the edge of what a

@@ -224,6 +224,6 @@ func (w *world) plainError(e engine.RowError, i int) string {
 	if own != (e.Code == "INVALID_VALUE") {
 		w.t.Errorf("an error that names column and field, or the org's own: %+v", e)
 	}
-	message = strings.NewReplacer(fmt.Sprintf("column \"c%d\": ", i), "", fmt.Sprintf("column \"c%d\" ", i), "").Replace(message)
+	message = strings.Replace(message, fmt.Sprintf("column \"c%d\" ", i), "", 1)
 	return e.Code + ": " + strings.Replace(message, fmt.Sprintf("F%d: ", i), "", 1)
 }
