@@ -55,16 +55,11 @@ func TestApprovedRunIsKilled(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer d.Close()
-			w.onWrite(func(n int64) {
-				if n == 2 {
-					s.signal(c.sig)
-				}
-			})
+			wait := w.endAt(s, 2, c.sig)
 			if err := c.approve(t.Context(), d, halted.ID); err != nil {
 				t.Fatal(err)
 			}
-			s.wait()
-			w.org.OnCall(nil)
+			wait()
 			if n := w.org.Org().Count("Account"); n == 20 || n == 12 {
 				t.Fatalf("the org has %d accounts: it was not stopped in the middle", n)
 			}

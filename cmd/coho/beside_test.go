@@ -318,7 +318,7 @@ func (s *serving) told(line string) {
 
 // blocked starts `coho run accounts` beside a daemon as a process of its own, and
 // returns when its n-th write waits.
-func (w *world) blocked(n int64, args ...string) (cmd *exec.Cmd, out, errs *bytes.Buffer, release func()) {
+func (w *world) blocked(n int64, args ...string) (cmd *exec.Cmd, out *bytes.Buffer, errs *awaited, release func()) {
 	w.t.Helper()
 	working, going := make(chan struct{}), make(chan struct{})
 	w.onWrite(func(i int64) {
@@ -330,7 +330,7 @@ func (w *world) blocked(n int64, args ...string) (cmd *exec.Cmd, out, errs *byte
 	release = sync.OnceFunc(func() { close(going) })
 	w.t.Cleanup(release)
 	cmd = w.child(append([]string{"run", "accounts"}, args...)...)
-	out, errs = &bytes.Buffer{}, &bytes.Buffer{}
+	out, errs = &bytes.Buffer{}, &awaited{text: "stopping: ", said: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = out, errs
 	if err := cmd.Start(); err != nil {
 		w.t.Fatal(err)
@@ -401,6 +401,13 @@ func TestCancel(t *testing.T) {
 			cmd, out, errs, release := w.blocked(2, "--json")
 			if r := w.coho("cancel", "accounts"); r.code != exitDone || !strings.Contains(r.stdout, "is stopping") {
 				t.Errorf("cancel: %d %s%s", r.code, r.stdout, r.stderr)
+			}
+			if !daemon { // a signal is on its way for as long as it likes
+				select {
+				case <-errs.said:
+				case <-time.After(daemonLimit):
+					t.Errorf("the run does not stop:\n%s", errs)
+				}
 			}
 			release()
 			// A process that is signalled says so by its code; one whose daemon's

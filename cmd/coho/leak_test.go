@@ -33,6 +33,12 @@ func (a *awaited) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+func (a *awaited) String() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.buf.String()
+}
+
 // TestCommandsLeaveNoGoroutines: whatever a command starts has ended when it has,
 // that of a daemon with a run behind it among them.
 func TestCommandsLeaveNoGoroutines(t *testing.T) {
@@ -59,7 +65,7 @@ func TestCommandsLeaveNoGoroutines(t *testing.T) {
 			t.Errorf("exit code %d", code)
 		}
 	case code := <-ended:
-		t.Errorf("the daemon ended at once: exit code %d\n%s", code, log.buf.String())
+		t.Errorf("the daemon ended at once: exit code %d\n%s", code, log)
 	}
 	goleak.VerifyNone(t, before)
 }

@@ -162,6 +162,33 @@ func (w *world) onWrite(f func(n int64)) {
 	})
 }
 
+// endAt sends a daemon a signal at its n-th write, and returns what waits for its
+// end and returns its exit code. Where it is not killed, that write is in flight
+// until it has begun to stop.
+func (w *world) endAt(s *serving, n int64, sig syscall.Signal) (wait func() int) {
+	stopping := make(chan struct{})
+	release := sync.OnceFunc(func() { close(stopping) })
+	w.t.Cleanup(release)
+	w.onWrite(func(i int64) {
+		if i != n {
+			return
+		}
+		s.signal(sig)
+		if sig != syscall.SIGKILL {
+			<-stopping
+		}
+	})
+	return func() int {
+		w.t.Helper()
+		if sig != syscall.SIGKILL {
+			s.await("coho is stopping")
+			release()
+		}
+		defer w.org.OnCall(nil)
+		return s.wait()
+	}
+}
+
 // runsOf lists a sync's runs, oldest first.
 func (w *world) runsOf(sync string) []*engine.Run {
 	w.t.Helper()
@@ -194,15 +221,9 @@ func TestServeStopsCleanly(t *testing.T) {
 			want := w.twoHundred()
 			w.config(scheduled("@every 1s", api))
 			s := w.startServing()
-			w.onWrite(func(n int64) {
-				if n == 3 {
-					s.signal(syscall.SIGTERM)
-				}
-			})
-			if code := s.wait(); code != exitTerm {
+			if code := w.endAt(s, 3, syscall.SIGTERM)(); code != exitTerm {
 				t.Errorf("exit code %d, want %d", code, exitTerm)
 			}
-			w.org.OnCall(nil)
 			runs := w.runsOf("accounts")
 			landed := w.org.Org().Count("Account")
 			if len(runs) != 1 || runs[0].Status != engine.Canceled || landed == 0 || landed == 200 || runs[0].Outcomes.Created != int64(landed) || runs[0].Trigger != "schedule" {
@@ -309,15 +330,9 @@ func TestServeEndsInMidSequence(t *testing.T) {
 			w.sql(`CREATE TABLE accounts AS SELECT s || i AS k, s || i AS name FROM range(60) t(i), (VALUES ('a'), ('b'), ('c')) v(s)`)
 			w.config(three("@every 1s"))
 			s := w.startServing()
-			w.onWrite(func(n int64) {
-				if n == 9 { // a took 6, b is at its third
-					s.signal(c.sig)
-				}
-			})
-			if code := s.wait(); code != c.code {
+			if code := w.endAt(s, 9, c.sig)(); code != c.code { // a took 6, b is at its third
 				t.Fatalf("exit code %d, want %d", code, c.code)
 			}
-			w.org.OnCall(nil)
 			if n := w.org.Org().Count("Account"); n < 80 || n > 100 {
 				t.Fatalf("%d accounts in the org", n)
 			}
