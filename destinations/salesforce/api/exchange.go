@@ -167,7 +167,7 @@ func (c *Client) exchange(ctx context.Context, s *session, r *call) (_ *answer, 
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	x := &exchange{client: c, call: r, start: start, patience: patience, ctx: ctx, cancel: cancel}
-	if n := c.cfg.TraceBytes; n > 0 && c.cfg.Trace != nil && !r.login {
+	if n := c.cfg.TraceBytes; n > 0 && c.cfg.Trace != nil && r.counted() {
 		x.asked, x.answer = &head{most: n}, &head{most: n}
 		x.asked.add(r.body)
 	}

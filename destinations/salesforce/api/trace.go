@@ -74,7 +74,7 @@ func (c *Client) clean(text string) string {
 // trace fills in what Config.Trace gets beyond OnCall.
 func (x *exchange) trace(report Call) Call {
 	report.Rows = x.call.rows + x.rows.Load()
-	if x.call.login {
+	if !x.call.counted() {
 		return report // its bodies are nothing but secrets
 	}
 	report.Request = x.client.clean(x.asked.String())
