@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
-	"golang.org/x/sync/errgroup"
 
 	"coho/models"
 	"coho/sources"
@@ -55,9 +54,9 @@ type Harness struct {
 	// Dialect is how the warehouse's SQL differs from PostgreSQL's.
 	Dialect Dialect
 
-	// Without names tests that do not run, where another run of the suite over
-	// the same warehouse, by another way of reading, has shown them.
-	Without []string
+	// Only names the tests that run, where other runs of the suite over the same
+	// warehouse show the rest; nil: all.
+	Only []string
 }
 
 // Dialect is how a warehouse's SQL differs from PostgreSQL's. What is left out
@@ -149,6 +148,12 @@ const (
 // Run runs the suite.
 func Run(t *testing.T, h Harness) {
 	h.Dialect = h.Dialect.filled()
+	ran := 0
+	defer func() {
+		if h.Only != nil && ran != len(h.Only) {
+			t.Errorf("%d tests have the names %q", ran, h.Only)
+		}
+	}()
 	for _, c := range []struct {
 		name string
 		test func(*testing.T, Harness, sources.Source)
@@ -172,9 +177,10 @@ func Run(t *testing.T, h Harness) {
 		{"close", testClose},
 		{"close of the source ends its rows", testCloseSource},
 	} {
-		if slices.Contains(h.Without, c.name) {
+		if h.Only != nil && !slices.Contains(h.Only, c.name) {
 			continue
 		}
+		ran++
 		t.Run(c.name, func(t *testing.T) {
 			ignore := goleak.IgnoreCurrent()
 			s := h.Open(t)
@@ -210,7 +216,7 @@ func query(sql string) models.Model { return models.Model{Name: "m", SQL: sql} }
 
 // testTypes reads each value and then a NULL of the same type.
 func testTypes(t *testing.T, h Harness, s sources.Source) {
-	sideBySide(h.Types, func(typ Type) {
+	for _, typ := range h.Types {
 		t.Run(typ.Name, func(t *testing.T) {
 			m := query("SELECT v AS " + h.Dialect.Name("v") + " FROM (SELECT 1 AS g, " + typ.SQL + " AS v UNION ALL SELECT 2, NULL) AS s ORDER BY g")
 			if typ.Err != "" {
@@ -236,18 +242,7 @@ func testTypes(t *testing.T, h Harness, s sources.Source) {
 				t.Errorf("column is %+v (%s), want kind %s", c, c.Kind, want)
 			}
 		})
-	})
-}
-
-// sideBySide does the same with several queries, some at once: a warehouse takes
-// its time over each, most of it waiting.
-func sideBySide[T any](queries []T, do func(T)) {
-	var group errgroup.Group
-	group.SetLimit(4)
-	for _, q := range queries {
-		group.Go(func() error { do(q); return nil })
 	}
-	_ = group.Wait() // do tells the test what fails
 }
 
 func testTypeError(t *testing.T, s sources.Source, m models.Model, typ Type) {
@@ -565,18 +560,15 @@ func testRefused(t *testing.T, h Harness, s sources.Source) {
 }
 
 func testComments(t *testing.T, h Harness, s sources.Source) {
-	all := append([]string{
+	for _, sql := range append([]string{
 		"SELECT 7 AS v;", "SELECT 7 AS v ; \n", "-- why\nSELECT 7 AS v -- end", "/* a; b */ SELECT 7 AS v; -- done",
 		"WITH x AS (SELECT 7 AS v) SELECT * FROM x", "(SELECT 7 AS v)",
-	}, h.Dialect.SevenToo...)
-	sideBySide(all, func(sql string) {
-		t.Run(sql, func(t *testing.T) {
-			_, rows := ReadAll(t, s, query(sql))
-			if len(rows) != 1 || rows[0][0].Int() != 7 {
-				t.Errorf("%q gave %v", sql, rows)
-			}
-		})
-	})
+	}, h.Dialect.SevenToo...) {
+		_, rows := ReadAll(t, s, query(sql))
+		if len(rows) != 1 || rows[0][0].Int() != 7 {
+			t.Errorf("%q gave %v", sql, rows)
+		}
+	}
 }
 
 func testTable(t *testing.T, h Harness, s sources.Source) {
