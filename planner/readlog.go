@@ -54,6 +54,7 @@ type order struct {
 	rows int // of a block
 
 	verdict atomic.Pointer[verdict]
+	kept    bool          // the verdict is that of an earlier plan
 	done    chan struct{} // closed once the verdict is there
 	stop    context.CancelFunc
 
@@ -102,11 +103,18 @@ func newOrder(ctx context.Context, b *builder, parts int, limit int64) (*order, 
 		return o, nil
 	}
 	o.expected = newSpill(s.SpillDir, len(b.rows.parts), 0, limit/8)
+	if v := o.keptVerdict(); v != nil {
+		o.kept = true
+		o.verdict.Store(v)
+		close(o.done)
+		return o, nil
+	}
 	ctx, o.stop = context.WithCancel(ctx)
 	go func() {
 		defer close(o.done)
 		if v := o.compare(ctx); v != nil {
 			o.verdict.Store(v)
+			o.keepVerdict(v)
 		}
 	}()
 	// Comparing half a million rows takes less than a tenth of a second, and

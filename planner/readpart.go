@@ -227,6 +227,9 @@ func (p *orderPart) fill() error {
 	if <-p.o.done; p.o.verdict.Load() == nil {
 		return closed
 	}
+	if p.o.kept { // it was whole when it was compared
+		return errors.Join(ErrReadAgain, closed, os.Remove(file.Name()))
+	}
 	// It was whole a moment ago, and rows have been passed over since.
 	return errors.Join(fmt.Errorf("plan: read %s: %w; run again", file.Name(), err), os.Remove(file.Name()))
 }

@@ -88,7 +88,7 @@ func (b *bench) build(lines ...string) []string {
 		return planner.BuildParts(context.Background(), spec, parts, b.store, filepath.Join(b.t.TempDir(), "plan"), &b.progress)
 	}
 	plan, err := read()
-	if spec.OrderEarly && errors.Is(err, planner.ErrReadAgain) {
+	if errors.Is(err, planner.ErrReadAgain) {
 		spec.OrderEarly = false
 		plan, err = read()
 	}

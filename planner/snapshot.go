@@ -15,6 +15,11 @@ type Snapshot interface {
 	// no such index (Spec.MatchIsKey).
 	Owner(id string) (owner Hash, ok bool, err error)
 
+	// Revision names what the snapshot's entries are: two snapshots, or one at
+	// two times, that have the same revision have the same entries. The zero
+	// Hash says nothing.
+	Revision() Hash
+
 	// Rows returns how many rows the snapshot holds: acknowledged and not
 	// marked gone.
 	Rows() int64

@@ -121,7 +121,8 @@ type Spec struct {
 	Workers int
 }
 
-// ErrReadAgain is what Build ends with where Spec.OrderEarly asked for too much.
+// ErrReadAgain is what Build ends with where Spec.OrderEarly asked for too much, or
+// where the order log was damaged since it was last compared.
 var ErrReadAgain = errors.New("rows were passed over that are needed; read them again")
 
 // matchField is the index by which Convert knows the match field.

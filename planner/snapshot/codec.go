@@ -24,6 +24,7 @@ const (
 var (
 	keyFormat    = []byte("mformat")
 	keyIdentity  = []byte("midentity")
+	keyRevision  = []byte("mrevision")
 	keyRows      = []byte("mrows")
 	keyFields    = []byte("mfields")
 	keyPlan      = []byte("mplan")

@@ -31,7 +31,7 @@ func (s *Store) reset() error {
 	for _, p := range []byte{prefixBatch, prefixDisplaced, prefixEntry, prefixOwner, prefixPending, prefixRecord, prefixSettled} {
 		errs = append(errs, b.DeleteRange([]byte{p}, []byte{p + 1}, nil))
 	}
-	for _, k := range [][]byte{keyIdentity, keyRows, keyFields, keyPlan, keyBatches, keyNotes, keyImporting} {
+	for _, k := range [][]byte{keyIdentity, keyRevision, keyRows, keyFields, keyPlan, keyBatches, keyNotes, keyImporting} {
 		errs = append(errs, b.Delete(k, nil))
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -41,6 +41,7 @@ func (s *Store) reset() error {
 		return err
 	}
 	s.rows, s.sets, s.batches, s.applied = 0, 0, 0, 0
+	s.revision = planner.Hash{}
 	s.owned, s.moved = false, false
 	s.plan, s.columns, s.identity = nil, nil, nil
 	s.settled = planner.SettledSet{}
@@ -217,7 +218,8 @@ func (s *Store) importAll(r io.Reader) error {
 			w.b, pending = s.db.NewBatch(), 0
 		}
 	}
-	err := errors.Join(w.b.Set(keyRows, count(w.rows), nil), setJSON(w.b, keyFields, s.names), w.b.Delete(keyImporting, nil))
+	revision, err := revise(w.b)
+	err = errors.Join(err, w.b.Set(keyRows, count(w.rows), nil), setJSON(w.b, keyFields, s.names), w.b.Delete(keyImporting, nil))
 	if head.Identity != nil {
 		err = errors.Join(err, setJSON(w.b, keyIdentity, head.Identity))
 	}
@@ -227,7 +229,7 @@ func (s *Store) importAll(r io.Reader) error {
 	if err := s.commit("import", w.b, pebble.Sync); err != nil {
 		return err
 	}
-	s.rows, s.identity = w.rows, head.Identity
+	s.rows, s.identity, s.revision = w.rows, head.Identity, revision
 	s.owned, s.moved = true, true
 	return nil
 }

@@ -261,14 +261,15 @@ func (s *Store) FinishPlan(notes Notes) error {
 // commitNotes writes a piece of the notes. It need not be synced: the write that
 // ends the plan is, and comes later in the same log.
 func (s *Store) commitNotes(b *pebble.Batch, rows, n int64) error {
-	err := errors.Join(b.Set(keyRows, count(rows), nil), b.Set(keyNotes, count(n), nil))
+	revision, err := revise(b)
+	err = errors.Join(err, b.Set(keyRows, count(rows), nil), b.Set(keyNotes, count(n), nil))
 	if err != nil {
 		return s.wrap("finish the plan", err)
 	}
 	if err := s.commit("finish the plan", b, pebble.NoSync); err != nil {
 		return err
 	}
-	s.rows, s.applied = rows, n
+	s.rows, s.applied, s.revision = rows, n, revision
 	return nil
 }
 

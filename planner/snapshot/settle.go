@@ -85,8 +85,11 @@ func (s *Store) settle(batch uint64, settlements []Settlement, last bool) (wait 
 		s.packed = s2.Encode(s.packed[:cap(s.packed)], w.block)
 		err = errors.Join(err, w.b.Set(numberKey(prefixPending, s.pending.to), s.packed, nil))
 	}
+	revision := s.revision
 	if len(seqs) > 0 {
-		err = errors.Join(err, w.b.Set(numberKey(prefixSettled, s.sets), seqs.AppendBinary(nil), nil))
+		var bad error
+		revision, bad = revise(w.b)
+		err = errors.Join(err, bad, w.b.Set(numberKey(prefixSettled, s.sets), seqs.AppendBinary(nil), nil))
 	}
 	if last {
 		err = errors.Join(err, w.b.Delete(numberKey(prefixBatch, batch), nil))
@@ -98,6 +101,7 @@ func (s *Store) settle(batch uint64, settlements []Settlement, last bool) (wait 
 		return nil, err
 	}
 	s.rows += w.rows
+	s.revision = revision
 	s.owned, s.moved = w.owned, w.moved
 	if len(seqs) > 0 {
 		s.sets++

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"crypto/rand"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -24,7 +25,7 @@ const (
 	format        = 2 // 1 had no pending rows
 	pebbleFormat  = pebble.FormatWALSyncChunks
 	cacheBytes    = 8 << 20
-	memTableBytes = 16 << 20
+	memTableBytes = 8 << 20
 	blockBytes    = 16 << 10
 	lastBytes     = 32 << 10 // of a block of the last level
 	restBytes     = 8 << 20  // of the write-ahead log that a closed store may keep
@@ -90,6 +91,7 @@ type Store struct {
 	sets     uint64 // number of the next settled set
 	batches  uint64 // number of the last batch
 	open     map[uint64]struct{}
+	revision planner.Hash
 	applied  int64 // notes of the plan that are in the store
 	owned    bool  // there may be owners
 	moved    bool  // there may be displaced rows
@@ -378,6 +380,11 @@ func (s *Store) loadMeta() error {
 		return err
 	}
 	s.rows = int64(rows)
+	revision, err := s.get(keyRevision)
+	if err != nil {
+		return err
+	}
+	copy(s.revision[:], revision)
 	if s.batches, err = s.getCount(keyBatches); err != nil {
 		return err
 	}
@@ -480,6 +487,23 @@ func (s *Store) any(prefix byte) (bool, error) {
 	}
 	found := it.First()
 	return found, errors.Join(it.Error(), it.Close())
+}
+
+// revise has a batch that changes entries change the revision too. The caller
+// takes the new one over once the batch is applied.
+func revise(b *pebble.Batch) (planner.Hash, error) {
+	var revision planner.Hash
+	if _, err := rand.Read(revision[:]); err != nil {
+		return revision, err
+	}
+	return revision, b.Set(keyRevision, revision[:], nil)
+}
+
+// Revision implements planner.Snapshot.
+func (s *Store) Revision() planner.Hash {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.revision
 }
 
 // Rows implements planner.Snapshot.
