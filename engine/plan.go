@@ -379,6 +379,8 @@ type nothing struct{}
 
 func (nothing) Scan(_, _ planner.Hash) (planner.Cursor, error)    { return nothing{}, nil }
 func (nothing) Owner(string) (h planner.Hash, ok bool, err error) { return }
+func (nothing) Revision() planner.Hash { return planner.Hash{} }
+
 func (nothing) Rows() int64                                       { return 0 }
 func (nothing) Next() bool                                        { return false }
 func (nothing) Entry() planner.Entry                              { return planner.Entry{} }
