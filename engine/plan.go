@@ -379,14 +379,14 @@ type nothing struct{}
 
 func (nothing) Scan(_, _ planner.Hash) (planner.Cursor, error)    { return nothing{}, nil }
 func (nothing) Owner(string) (h planner.Hash, ok bool, err error) { return }
-func (nothing) Revision() planner.Hash { return planner.Hash{} }
+func (nothing) Revision() planner.Hash                            { return planner.Hash{} }
 
-func (nothing) Rows() int64                                       { return 0 }
-func (nothing) Next() bool                                        { return false }
-func (nothing) Entry() planner.Entry                              { return planner.Entry{} }
-func (nothing) Record() (planner.Record, error)                   { return planner.Record{}, nil }
-func (nothing) Err() error                                        { return nil }
-func (nothing) Close() error                                      { return nil }
+func (nothing) Rows() int64                     { return 0 }
+func (nothing) Next() bool                      { return false }
+func (nothing) Entry() planner.Entry            { return planner.Entry{} }
+func (nothing) Record() (planner.Record, error) { return planner.Record{}, nil }
+func (nothing) Err() error                      { return nil }
+func (nothing) Close() error                    { return nil }
 
 // planned is what a plan was made of, kept beside it so that it can be applied
 // after the config has changed.
