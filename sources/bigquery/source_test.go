@@ -150,7 +150,7 @@ func TestWays(t *testing.T) {
 // received; no row is lost or doubled.
 func TestBrokenStreams(t *testing.T) {
 	r := series(40_000)
-	r.BatchRow, r.Break = 1000, 3
+	r.BatchRow, r.Break, r.Schemas = 1000, 3, true
 	server, o := start(t, fixed(r))
 	s := open(t, o)
 	s.side = maxStreams

@@ -169,6 +169,55 @@ func TestFrameFails(t *testing.T) {
 	}
 }
 
+// TestFrameFailsBehindLong: an error of a row that a window does not reach, since
+// those before it are long, waits for its turn.
+func TestFrameFailsBehindLong(t *testing.T) {
+	const rows, bad = 20, 15
+	var texts, moments strings.Builder
+	for row := range rows {
+		if row > 0 {
+			texts.WriteByte(',')
+			moments.WriteByte(',')
+		}
+		texts.WriteString(`"` + strings.Repeat("x", 60_000) + `"`)
+		nanos := "5"
+		if row == bad {
+			nanos = "1000000000"
+		}
+		moments.WriteString(`{"epoch": 1, "fraction": ` + nanos + `, "timezone": 0}`)
+	}
+	columns := []arrow.Array{recordOf(t, arrow.BinaryTypes.String, "["+texts.String()+"]").Column(0), recordOf(t, epochAndFraction, "["+moments.String()+"]").Column(0)}
+	schema := arrow.NewSchema([]arrow.Field{{Name: "t", Type: arrow.BinaryTypes.String}, {Name: "v", Type: epochAndFraction}}, nil)
+	batch := columnar.NewBatch([]columnar.Field{{Name: "t", Type: text}, {Name: "v", Type: wall}})
+	if err := batch.Reset(array.NewRecordBatch(schema, columns, rows)); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	_, err := batch.Next()
+	for ; err == nil; _, err = batch.Next() {
+		n++
+	}
+	if n != bad || !strings.Contains(err.Error(), "nanoseconds") {
+		t.Errorf("%d rows, then %v; want %d", n, err, bad)
+	}
+}
+
+// TestNullWithBytes: what lies under a null is not part of its row.
+func TestNullWithBytes(t *testing.T) {
+	offsets := memory.NewBufferBytes(arrow.GetBytes([]int32{0, 3, 6}))
+	data := array.NewData(arrow.BinaryTypes.String, 2, []*memory.Buffer{memory.NewBufferBytes([]byte{2}), offsets, memory.NewBufferBytes([]byte("abcdef"))}, nil, 1, 0)
+	schema := arrow.NewSchema([]arrow.Field{{Name: "v", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
+	batch := columnar.NewBatch([]columnar.Field{{Name: "v", Type: text}})
+	if err := batch.Reset(array.NewRecordBatch(schema, []arrow.Array{array.NewStringData(data)}, 2)); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"\xff\xff\xff\xff", "\x00\x00\x00\x03def"} {
+		if frame, err := batch.Next(); string(frame) != want || err != nil {
+			t.Errorf("got %q, %v; want %q", frame, err, want)
+		}
+	}
+}
+
 // TestNoBuffer: a column of nulls only need not have buffers.
 func TestNoBuffer(t *testing.T) {
 	for _, c := range []struct {

@@ -45,6 +45,7 @@ type Result struct {
 	Break    int   // each stream breaks once after so many responses
 	BreakAll bool  // and never gives anything afterwards
 	Lost     int64 // rows at the end that are never sent
+	Schemas  bool  // each response begins with the schema, as those of emulators do
 	Repeat   bool  // every response repeats the first's rows, so that making them costs nothing
 
 	// PageFailure is what every page by REST but the first answers.

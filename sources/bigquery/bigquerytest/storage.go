@@ -99,6 +99,13 @@ func (r *reader) ReadRows(q *storagepb.ReadRowsRequest, out storagepb.BigQueryRe
 			if batch, err = res.serializedBatch(from, from+n); err != nil {
 				return status.Error(codes.Internal, err.Error())
 			}
+			if res.Schemas {
+				schema, err := res.serializedSchema()
+				if err != nil {
+					return status.Error(codes.Internal, err.Error())
+				}
+				batch = append(schema, batch...)
+			}
 			held = n
 		}
 		err := out.Send(&storagepb.ReadRowsResponse{
