@@ -9,9 +9,15 @@
 // what is not a single SELECT does not run. It never runs a query past
 // max_bytes_billed, which BigQuery itself enforces.
 //
-// BenchmarkRead compares it with the client's own loops into nothing. A million
-// rows of ten columns from a server on the same two cores: as Arrow 330 ms against
-// 215 ms of a loop that leaves the messages as they are. By REST, of 200 thousand
-// rows, 6.6 s against 8.5 s on a busy machine: the client's own decoding is all
-// the time there is.
+// BenchmarkRead compares it with the client's own loops into nothing, BenchmarkMemory
+// measures the most memory that reading takes; the server is another process on the
+// same machine. Measured on 2026-11-23 with 2 cores and 24 GiB, results of ten
+// columns: a million rows as Arrow in 186 ms, by a loop that leaves the messages as
+// they are in 167 ms (medians of five; ratio 1.1). By REST the client's own decoding
+// is all the time there is. The process's peak:
+//
+//	rows          as Arrow      by REST
+//	100 thousand  62 to 63 MB   80 MB
+//	1 million     63 to 64 MB   80 MB
+//	5 million     69 MB         83 MB
 package bigquery

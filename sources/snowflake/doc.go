@@ -29,4 +29,18 @@
 // form Snowflake chooses for each type, that the links to files expire as they
 // do here, and network policies. `coho validate --live-types SOURCE` shows the
 // types.
+//
+// BenchmarkRead compares it with the driver's own loops into nothing, BenchmarkMemory
+// measures the most memory that reading takes; the server is another process on the
+// same machine. Measured on 2026-11-23 with 2 cores and 24 GiB, a million rows of ten
+// columns in files of 20 thousand (medians of three):
+//
+//	reader                             gzipped files   plain files
+//	coho                               339 ms          106 ms
+//	the driver's batches in turn       757 ms          238 ms
+//	the driver's batches, four at once 350 ms          139 ms
+//
+// The process's peak, files gzipped: 53 MB for 100 thousand rows, 60 MB for a
+// million, 62 MB for 5 million. It grows with the size of the files that Snowflake
+// makes, of which fetchAhead are held.
 package snowflake
