@@ -1,6 +1,7 @@
 package salesforce
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"net/http"
@@ -206,23 +207,74 @@ func TestSplitRetries(t *testing.T) {
 	})
 }
 
+// With split_retries = false the rows that are sent again go together, as they would
+// not with it.
+func TestRetriesThatAreNotSplit(t *testing.T) {
+	for _, test := range []struct {
+		api  string // "" inserts without a key
+		try  int    // the first that is split
+		most int64  // how many rows go together then
+	}{
+		{"rest", 2, 50},
+		{"bulk", 3, 50},
+		{"bulk 1.0", 3, 50},
+		{"", 2, 500},
+	} {
+		for _, split := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s/%v", cmp.Or(test.api, "without a key"), split), func(t *testing.T) {
+				t.Parallel()
+				const n = 2000
+				w := newWorld(t, emulator.Options{})
+				s, ops := accountSync(models.ModeUpsert, test.api), many(planner.Upsert, n)
+				if test.api == "" {
+					s, ops = keyless(), alike(n)
+					for i, o := range ops {
+						o.Assignments[0].Cell.Text = fmt.Sprint("Name ", i) // the org's refusals go by what a row holds
+					}
+				}
+				s.Write.SplitRetries, s.Write.SortBatchesBy = split, "none"
+				w.org.AddFault(emulator.Fault{RowCode: "UNABLE_TO_LOCK_ROW", RowMessage: "locked", RowTries: 2, Times: 2 * n})
+				l := w.ledger(ops)
+				w.mustApply(w.open(s), l)
+				l.want(destinations.Created, n)
+				tries, largest := map[int64]int{}, int64(0)
+				for _, b := range l.begun {
+					for _, r := range b.Seqs {
+						for q := r.From; q < r.To; q++ {
+							if tries[q]++; tries[q] == test.try {
+								largest = max(largest, b.Seqs.Len())
+							}
+						}
+					}
+				}
+				if largest == 0 || split != (largest <= test.most) {
+					t.Errorf("split_retries = %v: %d rows went together at try %d", split, largest, test.try)
+				}
+			})
+		}
+	}
+}
+
 // Rows that a job could not place begin with whole Collections calls, however
 // often they were tried in jobs: their number, not their past, decides what they
 // cost. What has one try left goes in small ones.
 func TestRetriesOfAJobTakeFewCalls(t *testing.T) {
 	tests := map[string]struct {
 		rows, tries, most int // the org's refusals of each row, and Collections calls that may come of it
+		whole             bool
 	}{
-		"after one job":             {1_800, 1, 10},
-		"after one job and a call":  {1_800, 2, 10 + 40},
-		"after three jobs of many":  {2_400, 3, 14},
-		"at the last of five tries": {2_400, 4, 14 + 2_400},
+		"after one job":                           {1_800, 1, 10, false},
+		"after one job and a call":                {1_800, 2, 10 + 40, false},
+		"after three jobs of many":                {2_400, 3, 14, false},
+		"at the last of five tries":               {2_400, 4, 14 + 2_400, false},
+		"at the last of five tries, not split up": {2_400, 4, 0, true},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, emulator.Options{})
 			s := accountSync(models.ModeUpsert, "bulk")
+			s.Write.SplitRetries = !test.whole
 			w.org.AddFault(emulator.Fault{RowCode: "UNABLE_TO_LOCK_ROW", RowMessage: "locked", RowTries: test.tries, Times: test.rows * test.tries})
 			l := w.ledger(many(planner.Upsert, test.rows))
 			w.mustApply(w.open(s), l)
@@ -231,6 +283,11 @@ func TestRetriesOfAJobTakeFewCalls(t *testing.T) {
 			for _, b := range l.begun {
 				if b.API == apiREST {
 					calls++
+				}
+			}
+			for q, o := range l.outcomes {
+				if o.Attempts != test.tries+1 {
+					t.Fatalf("row %d, which was refused %d times, counts %d tries", q, test.tries, o.Attempts)
 				}
 			}
 			if calls > test.most {
