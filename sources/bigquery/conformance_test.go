@@ -67,7 +67,7 @@ func TestConformance(t *testing.T) {
 		large   uint64
 		rows    int
 		decoded bool
-	}{{"REST", math.MaxUint64, 100_000, true}, {"storage", 1, 0, false}} {
+	}{{"REST", math.MaxUint64, 50_000, true}, {"storage", 1, 0, false}} {
 		t.Run(way.name, func(t *testing.T) {
 			_, o := start(t, bigquerytest.Options{Answer: suite})
 			d := dialect
