@@ -10,28 +10,35 @@ import (
 	"coho/planner"
 )
 
+// Entries and records come first and lie in tables of their own; all else is behind
+// them, so that no table of that lies across theirs.
 const (
-	prefixBatch     = 'b'
-	prefixDisplaced = 'd'
 	prefixEntry     = 'e'
-	prefixMeta      = 'm'
-	prefixOwner     = 'o'
-	prefixPending   = 'p'
 	prefixRecord    = 'r'
-	prefixSettled   = 's'
+	prefixOwner     = 't'
+	prefixDisplaced = 'u'
+	prefixBatch     = 'v'
+	prefixPending   = 'w'
+	prefixSettled   = 'x'
+	prefixMeta      = 'y'
 )
 
 var (
-	keyFormat    = []byte("mformat")
-	keyIdentity  = []byte("midentity")
-	keyRevision  = []byte("mrevision")
-	keyRows      = []byte("mrows")
-	keyFields    = []byte("mfields")
-	keyPlan      = []byte("mplan")
-	keyBatches   = []byte("mbatches")
-	keyNotes     = []byte("mnotes")
-	keyImporting = []byte("mimporting")
+	keyFormat    = []byte("mformat") // where every version looks for it
+	keyIdentity  = []byte("yidentity")
+	keyRevision  = []byte("yrevision")
+	keyRows      = []byte("yrows")
+	keyFields    = []byte("yfields")
+	keyPlan      = []byte("yplan")
+	keyBatches   = []byte("ybatches")
+	keyNotes     = []byte("ynotes")
+	keyImporting = []byte("yimporting")
 )
+
+// moved1 is where the letters of format 1 went.
+var moved1 = []struct{ from, to byte }{
+	{'b', prefixBatch}, {'d', prefixDisplaced}, {'m', prefixMeta}, {'o', prefixOwner}, {'s', prefixSettled},
+}
 
 var errDamaged = errors.New("malformed value")
 

@@ -11,27 +11,30 @@
 //
 //	e H     the entry: flags, fingerprint, what was refused (planner.AppendEntry)
 //	r H     the record: Id, primary key, match value, fields
-//	o Id    H of the row that last acknowledged the record with this Id
-//	d H     another row has acknowledged this row's record since; no value
-//	b N     an open batch, N its number
-//	s N     a set of settled operations of the active plan
-//	p N     acknowledged rows that are not at their place yet, as a block
-//	m name  one of: format, identity, revision, rows, fields, plan, batches, notes,
-//	        importing
+//	t Id    H of the row that last acknowledged the record with this Id
+//	u H     another row has acknowledged this row's record since; no value
+//	v N     an open batch, N its number
+//	w N     acknowledged rows that are not at their place yet, as a block
+//	x N     a set of settled operations of the active plan
+//	y name  one of: identity, revision, rows, fields, plan, batches, notes, importing
+//	mformat the format's number
+//
+// Format 1 had other letters for all but entries and records and no blocks; it is
+// brought to this one when it is opened.
 //
 // Entries and records are apart because every run reads all entries and only the
 // records of rows that changed: 34 bytes a row instead of all its fields. Both are
 // in the order of the hash, as the planner's partitions are, so that a run reads
 // the store front to back.
 //
-// A record names its fields by number; "m fields" is the list of names, which
+// A record names its fields by number; "y fields" is the list of names, which
 // only grows. The match value is not stored where it is the key's first text.
 //
-// "m rows" counts the entries that are acknowledged and not gone. It changes in
+// "y rows" counts the entries that are acknowledged and not gone. It changes in
 // the same Pebble batch as the entries, by what the operations say of the entries
 // they replace, so counting costs no read and stays exact.
 //
-// "m revision" is another number after each change of the entries, so that a plan
+// "y revision" is another number after each change of the entries, so that a plan
 // sees at once that nothing has changed.
 //
 // # How rows get to their place
@@ -50,7 +53,9 @@
 // them the entry and 17 the record's key.
 //
 // Tried and left: a key of the memtable for each entry and record (5 times slower,
-// each byte compacted about twice more); blocks of 16 KiB (14 bytes a row more).
+// each byte compacted about twice more); blocks of 16 KiB (14 bytes a row more);
+// batches and meta data under letters on both sides of the rows (each flush of them
+// then lay across all tables of rows, which were compacted with it).
 //
 // # What is one piece
 //

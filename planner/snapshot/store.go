@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/binary"
 	"encoding/json"
@@ -22,7 +23,7 @@ import (
 )
 
 const (
-	format        = 2 // 1 had no pending rows
+	format        = 2
 	pebbleFormat  = pebble.FormatWALSyncChunks
 	cacheBytes    = 8 << 20
 	memTableBytes = 8 << 20
@@ -354,7 +355,11 @@ func (s *Store) load() error {
 		return s.wrap("open the state", errDamaged)
 	case v != nil && v[0] > format:
 		return &VersionError{Dir: s.dir, What: "format " + strconv.Itoa(int(v[0]))}
-	case v == nil || v[0] < format: // a store of before needs nothing else
+	case v != nil && v[0] < format:
+		if err := s.upgrade(); err != nil {
+			return s.wrap("bring the state to this version's format", err)
+		}
+	case v == nil:
 		b := s.db.NewBatch()
 		err := b.Set(keyFormat, []byte{format}, nil)
 		if err = errors.Join(err, s.commit("make the state", b, pebble.Sync)); err != nil {
@@ -369,6 +374,40 @@ func (s *Store) load() error {
 		return s.wrap("open the state", err)
 	}
 	return s.wrap("open the state", s.loadMeta())
+}
+
+// upgrade moves what format 1 has under other letters. What a crash leaves of it is
+// still format 1, and is done again.
+func (s *Store) upgrade() error {
+	const doing, atOnce = "bring the state to this version's format", 4 << 20
+	b := s.db.NewBatch()
+	var moved []byte
+	for _, m := range moved1 {
+		err := s.each(m.from, func(key, value []byte) error {
+			if bytes.Equal(key, keyFormat) {
+				return nil
+			}
+			moved = append(append(moved[:0], m.to), key[1:]...)
+			if err := b.Set(moved, value, nil); err != nil || b.Len() < atOnce {
+				return err
+			}
+			err := s.commit(doing, b, pebble.NoSync)
+			b = s.db.NewBatch()
+			return err
+		})
+		if err != nil {
+			return errors.Join(err, b.Close())
+		}
+	}
+	var err error
+	for _, m := range moved1 {
+		err = errors.Join(err, b.DeleteRange([]byte{m.from}, []byte{m.from + 1}, nil))
+	}
+	err = errors.Join(err, b.Set(keyFormat, []byte{format}, nil))
+	if err != nil {
+		return errors.Join(err, b.Close())
+	}
+	return s.commit(doing, b, pebble.Sync)
 }
 
 func (s *Store) loadMeta() error {
