@@ -66,8 +66,8 @@ func serveWriter(spec string) error {
 // rows, and are larger: some megabytes, whatever the rows. With
 // COHO_BENCH_ROWS=1000000 it is a million rows beside 100,000.
 func TestMemoryDoesNotGrow(t *testing.T) {
-	rows := benchRows(t, 120_000)
-	few := max(rows/10, 30_000)
+	rows := benchRows(t, 60_000)
+	few := max(rows/10, 20_000)
 	for _, ingestion := range []string{"bulk", "bulk 1.0", "rest"} {
 		t.Run(ingestion, func(t *testing.T) {
 			t.Parallel()
