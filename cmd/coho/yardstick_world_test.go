@@ -246,7 +246,7 @@ type acknowledgingTarget struct {
 
 // settlers is how many batches are settled side by side, as by a writer that has
 // several requests in flight.
-const settlers = 2
+const settlers = 4
 
 // Apply implements destinations.Target.
 func (t *acknowledgingTarget) Apply(ctx context.Context, a destinations.Application) error {
