@@ -14,7 +14,7 @@ import (
 // them, so that no table of that lies across theirs.
 const (
 	prefixEntry     = 'e'
-	prefixRecord    = 'r'
+	prefixRecord    = 'f'
 	prefixOwner     = 't'
 	prefixDisplaced = 'u'
 	prefixBatch     = 'v'
@@ -37,7 +37,7 @@ var (
 
 // moved1 is where the letters of format 1 went.
 var moved1 = []struct{ from, to byte }{
-	{'b', prefixBatch}, {'d', prefixDisplaced}, {'m', prefixMeta}, {'o', prefixOwner}, {'s', prefixSettled},
+	{'b', prefixBatch}, {'d', prefixDisplaced}, {'m', prefixMeta}, {'o', prefixOwner}, {'r', prefixRecord}, {'s', prefixSettled},
 }
 
 var errDamaged = errors.New("malformed value")

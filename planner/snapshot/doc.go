@@ -10,7 +10,7 @@
 // A key is a letter and what it is about; H is the 16-byte hash of a primary key.
 //
 //	e H     the entry: flags, fingerprint, what was refused (planner.AppendEntry)
-//	r H     the record: Id, primary key, match value, fields
+//	f H     the record: Id, primary key, match value, fields
 //	t Id    H of the row that last acknowledged the record with this Id
 //	u H     another row has acknowledged this row's record since; no value
 //	v N     an open batch, N its number
@@ -19,8 +19,8 @@
 //	y name  one of: identity, revision, rows, fields, plan, batches, notes, importing
 //	mformat the format's number
 //
-// Format 1 had other letters for all but entries and records and no blocks; it is
-// brought to this one when it is opened.
+// Format 1 had other letters for all but entries, and no blocks; it is brought to
+// this one when it is opened, which takes as long as writing all records.
 //
 // Entries and records are apart because every run reads all entries and only the
 // records of rows that changed: 34 bytes a row instead of all its fields. Both are

@@ -31,7 +31,7 @@ type foldSizes struct {
 	tables int
 }
 
-var folds = foldSizes{at: 12 << 20, tables: 1 << 20}
+var folds = foldSizes{at: 3 << 20, tables: 1 << 20}
 
 const tablePattern = "fold-"
 
@@ -254,28 +254,73 @@ func (s *Store) foldSet(b *pebble.Batch, p *pending) error {
 	return nil
 }
 
-// foldTables writes many rows as two tables, of entries and of records, which the
+// foldTables writes many rows as tables, of entries and of records, which the
 // store takes in as they are: they are sorted once and compressed once, and where
 // nothing lies between their keys, as in a first load, never rewritten.
 func (s *Store) foldTables(p *pending) error {
-	names := make([]string, 0, 2)
-	for _, prefix := range []byte{prefixEntry, prefixRecord} {
-		names = append(names, s.opts.FS.PathJoin(s.dir, fmt.Sprintf("%s%d-%c", tablePattern, p.from, prefix)))
+	var names [2][]string // of entries, of records
+	var parts [][]pendingRow
+	for from := 0; from < len(p.refs); {
+		to := from + p.stretch(from)
+		parts, from = append(parts, p.refs[from:to]), to
+	}
+	write := func(kind int, prefix byte) error {
+		for i, part := range parts {
+			name := s.opts.FS.PathJoin(s.dir, fmt.Sprintf("%s%d-%d-%c", tablePattern, p.from, i, prefix))
+			names[kind] = append(names[kind], name)
+			if err := s.writeTable(name, prefix, p.rows, part); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 	done := make(chan error, 1)
-	go func() { done <- s.writeTable(names[0], prefixEntry, p) }()
-	err := s.writeTable(names[1], prefixRecord, p)
+	go func() { done <- write(0, prefixEntry) }()
+	err := write(1, prefixRecord)
 	err = errors.Join(err, <-done)
+	all := append(names[0], names[1]...)
 	if err == nil {
-		err = s.ingest(names)
+		err = s.ingest(all)
 	}
 	if err != nil {
-		return errors.Join(err, s.removeTables(names...))
+		return errors.Join(err, s.removeTables(all...))
 	}
 	return nil
 }
 
-func (s *Store) writeTable(name string, prefix byte, p *pending) (err error) {
+// wideGap is how many times the usual distance between two hashes a gap is: in what
+// hashes do by chance there is none as wide among a million.
+const wideGap = 32
+
+// stretch is the number of rows, from one on, that lie in one stretch of hashes. A
+// gap is where a batch is missing that is settled before or after this fold: one
+// table over both sides of it would lie across that batch's.
+func (p *pending) stretch(from int) int {
+	at := func(i int) uint64 { return binary.BigEndian.Uint64(p.refs[i].hash[:]) }
+	last := len(p.refs) - 1
+	usual := p.usualGap()
+	for i := from; i < last; i++ {
+		if (at(i+1)-at(i))/wideGap > usual {
+			return i + 1 - from
+		}
+	}
+	return len(p.refs) - from
+}
+
+// usualGap is the median distance of neighbours, of some of them.
+func (p *pending) usualGap() uint64 {
+	var some []uint64
+	for i, step := 1, max(len(p.refs)/256, 1); i < len(p.refs); i += step {
+		some = append(some, binary.BigEndian.Uint64(p.refs[i].hash[:])-binary.BigEndian.Uint64(p.refs[i-1].hash[:]))
+	}
+	slices.Sort(some)
+	if len(some) == 0 {
+		return 0
+	}
+	return some[len(some)/2]
+}
+
+func (s *Store) writeTable(name string, prefix byte, rows []byte, refs []pendingRow) (err error) {
 	f, err := s.opts.FS.Create(name, vfs.WriteCategoryUnspecified)
 	if err != nil {
 		return err
@@ -287,8 +332,8 @@ func (s *Store) writeTable(name string, prefix byte, p *pending) (err error) {
 	w := sstable.NewWriter(objstorageprovider.NewFileWritable(f), o)
 	defer func() { err = errors.Join(err, w.Close()) }()
 	var key []byte
-	for i := range p.refs {
-		h, entry, record, _, err := pendingAt(p.rows, int(p.refs[i].at))
+	for i := range refs {
+		h, entry, record, _, err := pendingAt(rows, int(refs[i].at))
 		if err != nil {
 			return err
 		}

@@ -26,7 +26,7 @@ const (
 	format        = 2
 	pebbleFormat  = pebble.FormatWALSyncChunks
 	cacheBytes    = 8 << 20
-	memTableBytes = 8 << 20
+	memTableBytes = 12 << 20 // several times what is pending, so that most of that is never flushed
 	blockBytes    = 16 << 10
 	lastBytes     = 32 << 10 // of a block of the last level
 	restBytes     = 8 << 20  // of the write-ahead log that a closed store may keep

@@ -12,7 +12,7 @@ import (
 )
 
 // letters are those of the format now, and of format 1.
-var letters = map[byte]byte{'t': 'o', 'u': 'd', 'v': 'b', 'x': 's', 'y': 'm'}
+var letters = map[byte]byte{'f': 'r', 't': 'o', 'u': 'd', 'v': 'b', 'x': 's', 'y': 'm'}
 
 // TestUpgrade opens stores of format 1, also one that a crash left half brought to
 // this format, and finds in them what was in them.
