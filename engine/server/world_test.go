@@ -187,6 +187,9 @@ func newWorld(t *testing.T, o worldOptions) *world {
 		}
 		hangUp()
 		running.Wait()
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
 	})
 	t.Cleanup(w.stop)
 	w.client, err = Dial(t.Context(), w.state)
