@@ -203,11 +203,42 @@ func (s *Store) Close() error {
 	if err := s.log.failure(); err != nil {
 		return s.wrap("close the state", err)
 	}
+	logs := s.db.Metrics().WAL
+	flushed := max(logs.Size, logs.PhysicalSize+logs.ObsoletePhysicalSize) > restBytes
 	var err error
-	if s.db.Metrics().WAL.Size > restBytes {
+	if flushed {
 		err = s.db.Flush()
 	}
-	return errors.Join(s.wrap("close the state", errors.Join(err, s.db.Close())), s.lock.Close())
+	if err = errors.Join(err, s.db.Close()); err == nil && flushed {
+		err = s.removeLogs()
+	}
+	return errors.Join(s.wrap("close the state", err), s.lock.Close())
+}
+
+// removeLogs removes the write-ahead logs but the newest of a store that has been
+// flushed and closed: it is the only one that is read again, and the others, which
+// Pebble keeps to write over them, are as long as a memtable each.
+func (s *Store) removeLogs() error {
+	names, err := s.opts.FS.List(s.dir)
+	if err != nil {
+		return err
+	}
+	numbers := map[string]uint64{}
+	var newest uint64
+	for _, name := range names {
+		if base, ok := strings.CutSuffix(name, ".log"); ok {
+			if n, err := strconv.ParseUint(base, 10, 64); err == nil {
+				numbers[name] = n
+				newest = max(newest, n)
+			}
+		}
+	}
+	for name, n := range numbers {
+		if n != newest {
+			err = errors.Join(err, s.opts.FS.Remove(s.opts.FS.PathJoin(s.dir, name)))
+		}
+	}
+	return err
 }
 
 // wrap says what was being done, and makes damage known as such.

@@ -490,3 +490,68 @@ func TestSettleOmitted(t *testing.T) {
 		}
 	}
 }
+
+// TestClosedStoreKeepsOneLog fills several memtables: what Pebble keeps of their
+// logs, to write over it, is not left behind, and nothing with it.
+func TestClosedStoreKeepsOneLog(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	s, err := snapshot.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SetActivePlan(ref); err != nil {
+		t.Fatal(err)
+	}
+	const rows, size = 120_000, 10_000
+	text := make([]byte, 300)
+	rng := rand.NewChaCha8([32]byte{7})
+	for from := int64(0); from < rows; from += size {
+		out, seqs := applied(from, from+size)
+		for i := range out {
+			if _, err := rng.Read(text); err != nil {
+				t.Fatal(err)
+			}
+			out[i].Op.Assignments[0].Cell.Text = string(text) // incompressible
+		}
+		n, err := s.Begin(snapshot.Batch{API: "rest", Seqs: seqs})
+		if err == nil {
+			err = s.Settle(n, out, true)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	logs := func() int {
+		t.Helper()
+		names, err := filepath.Glob(filepath.Join(dir, "*.log"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(names)
+	}
+	if n := logs(); n < 3 {
+		t.Fatalf("%d logs while open: this shows nothing", n)
+	}
+	closeStore(t, s)
+	if n := logs(); n != 1 {
+		t.Errorf("%d logs are left", n)
+	}
+
+	s, err = snapshot.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeStore(t, s)
+	c, err := s.Scan(planner.Hash{}, planner.Hash{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for c.Next() {
+		found++
+	}
+	settled, serr := s.Settled()
+	if err := errors.Join(c.Err(), c.Close(), serr); err != nil || found != rows || s.Rows() != rows || settled.Len() != rows {
+		t.Errorf("%d entries, counted %d, settled %d, %v", found, s.Rows(), settled.Len(), err)
+	}
+}
