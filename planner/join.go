@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/bits"
 	"slices"
 	"sort"
 	"sync"
@@ -16,7 +15,8 @@ import (
 
 const (
 	chunkBytes  = 64 << 10 // what a worker hands over at once
-	chunksAhead = 16       // chunks that a partition may be ahead of its turn
+	chunksAhead = 16       // chunks that a piece may be ahead of its turn
+	piecesAhead = 8        // pieces that may be begun and not written
 	sampleSize  = 5        // samples of a kind in a summary
 	sampleKeep  = 4 * sampleSize
 
@@ -57,43 +57,51 @@ func (c *outChunk) reset() {
 	*c = outChunk{ops: c.ops[:0], rejected: c.rejected[:0], notes: c.notes[:0], matches: c.matches[:0], fields: fields}
 }
 
-// join merges every partition with its range of the snapshot, several side by
-// side, and writes what comes of it in the order of the key hashes.
-func (b *builder) join(ctx context.Context) error {
+// join merges every partition with its range of the snapshot, cut into pieces that
+// are joined side by side, and writes what comes of them in the order of the key
+// hashes. What a piece yields waits in memory for those before it, so a piece is
+// small: whole partitions would have to wait for each other.
+func (b *builder) join(ctx context.Context) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	groups := b.groups()
+	l := newLoader(ctx, b)
+	defer func() { err = errors.Join(err, l.close()) }()
 	workers := b.spec.Workers
 	if workers <= 0 {
 		workers = 2
 	}
-	workers = min(workers, groups)
 
-	outs := make([]chan *outChunk, groups)
+	outs := make([]chan *outChunk, l.groups*pieces)
 	for i := range outs {
 		outs[i] = make(chan *outChunk, chunksAhead)
 	}
 	pool := &sync.Pool{New: func() any { return &outChunk{fields: make([]int64, len(b.fields))} }}
+	begun := make(chan struct{}, piecesAhead)
 	var taken atomic.Int64
 	var wg sync.WaitGroup
 	for range workers {
 		wg.Go(func() {
 			j := newJoiner(ctx, b, pool)
 			defer b.countValues(j.distinct)
-			for ctx.Err() == nil {
-				g := int(taken.Add(1)) - 1
-				if g >= groups {
+			for {
+				select {
+				case begun <- struct{}{}:
+				case <-ctx.Done():
 					return
 				}
-				if err := j.group(g, groups, outs[g]); err != nil {
+				n := int(taken.Add(1)) - 1
+				if n >= len(outs) {
+					return
+				}
+				if err := j.piece(l, n/pieces, n%pieces, outs[n]); err != nil {
 					cancel(err)
 					return
 				}
-				close(outs[g])
+				close(outs[n])
 			}
 		})
 	}
-	err := b.collect(ctx, outs, pool)
+	err = b.collect(ctx, outs, begun, pool)
 	if err != nil {
 		cancel(err)
 	}
@@ -116,8 +124,8 @@ func (b *builder) countValues(counted []*valueCount) {
 	}
 }
 
-// collect writes the workers' chunks, partition by partition.
-func (b *builder) collect(ctx context.Context, outs []chan *outChunk, pool *sync.Pool) error {
+// collect writes the workers' chunks, piece by piece.
+func (b *builder) collect(ctx context.Context, outs []chan *outChunk, begun <-chan struct{}, pool *sync.Pool) error {
 	for _, out := range outs {
 		for {
 			var c *outChunk
@@ -136,6 +144,7 @@ func (b *builder) collect(ctx context.Context, outs []chan *outChunk, pool *sync
 			c.reset()
 			pool.Put(c)
 		}
+		<-begun
 	}
 	return nil
 }
@@ -186,61 +195,28 @@ func (b *builder) add(c *outChunk) error {
 	return nil
 }
 
-// rowRef is where a row lies in a partition's chunks.
-type rowRef struct {
-	hi, lo uint64 // the key hash
-	chunk  uint32
-	off    uint32
-	count  uint32 // rows that share the key, where only the first is held; else 1
-}
-
-func compareRefs(a, b rowRef) int {
-	switch {
-	case a.hi < b.hi:
-		return -1
-	case a.hi > b.hi:
-		return 1
-	case a.lo < b.lo:
-		return -1
-	case a.lo > b.lo:
-		return 1
+// piece joins the n-th piece of a group.
+func (j *joiner) piece(l *loader, group, n int, out chan<- *outChunk) (err error) {
+	p, err := l.get(group, n)
+	if err != nil {
+		return err
 	}
-	return 0
-}
-
-// group joins one range of the key hashes: several partitions that lie in
-// memory, or one.
-func (j *joiner) group(g, groups int, out chan<- *outChunk) error {
-	j.out = out
+	defer func() { err = errors.Join(err, l.done(group, p)) }()
+	if n > 0 && !p.cut && p.spread == nil {
+		return nil // the first one is all of it
+	}
+	j.out, j.expected = out, p.expected
 	j.begin()
-	rows := j.b.rows
-	each := len(rows.parts) / groups
-	j.expected = j.expected[:0]
-	if o := j.b.order; o != nil && o.expected != nil {
-		for part := g * each; part < (g+1)*each; part++ {
-			chunks, err := o.expected.load(part, &j.load)
-			if err != nil {
-				return err
-			}
-			j.expected = sortExpected(j.expected, chunks)
-		}
+	switch {
+	case p.spread != nil:
+		err = j.part(p.spread, n, j.b.rows.prefixOf(0, group), 1)
+	case p.cut:
+		at := uint64(group*pieces + n)
+		err = j.merge(p.chunks, p.refs, rangeStart(0, at, l.width+pieceBits), rangeStart(0, at+1, l.width+pieceBits))
+	default:
+		err = j.merge(p.chunks, p.refs, rangeStart(0, uint64(group), l.width), rangeStart(0, uint64(group)+1, l.width))
 	}
-	if each == 1 && rows.spilled() && rows.bytes(g) > rows.limit/2 {
-		if err := j.split(rows, g, 1); err != nil {
-			return err
-		}
-		return j.flush()
-	}
-	var chunks [][]byte
-	for part := g * each; part < (g+1)*each; part++ {
-		more, err := rows.load(part, &j.load)
-		if err != nil {
-			return err
-		}
-		chunks = append(chunks, more...)
-	}
-	width := uint(bits.Len(uint(groups - 1)))
-	if err := j.merge(chunks, rangeStart(0, uint64(g), width), rangeStart(0, uint64(g)+1, width)); err != nil {
+	if err != nil {
 		return err
 	}
 	return j.flush()
@@ -253,71 +229,87 @@ func rangeStart(prefix, n uint64, width uint) (h Hash) {
 	return h
 }
 
-// split spreads a partition that is too large for memory over partitions of its
-// own and joins those, one after another.
-func (j *joiner) split(from *spill, part, depth int) (err error) {
-	skip := from.skip + from.bits
-	prefix := uint64(part) << (64 - skip)
-	if from.skip > 0 {
-		prefix |= j.prefix
-	}
-	outer := j.prefix
-	j.prefix = prefix
-	defer func() { j.prefix = outer }()
+// large says whether a partition is too large for memory.
+func (s *spill) large(part int) bool { return s.spilled() && s.bytes(part) > 2*s.limit }
 
-	if depth > maxSplits {
-		chunks, counts, err := distinct(from.stream(part))
+// prefixOf is what the hashes of a partition's records begin with; prefix is that
+// of all records.
+func (s *spill) prefixOf(prefix uint64, part int) uint64 {
+	return prefix | uint64(part)<<(64-s.skip-s.bits)
+}
+
+// spread spreads a partition that is too large for memory over partitions of its
+// own, by the bits that follow.
+func (b *builder) spread(ctx context.Context, from *spill, part int) (into *spill, err error) {
+	into = newSpill(b.spec.SpillDir, pieces, from.skip+from.bits, b.rows.limit/4)
+	defer func() {
 		if err != nil {
-			return err
+			err = errors.Join(err, into.remove())
 		}
-		j.counts = counts
-		err = j.merge(chunks, rangeStart(prefix, 0, skip), rangeStart(prefix, 1, skip))
-		j.counts = nil
-		return errors.Join(err, from.drop(part))
-	}
-	limit := j.b.rows.limit
-	into := newSpill(j.b.spec.SpillDir, 16, skip, limit/4)
-	defer func() { err = errors.Join(err, into.remove()) }()
+	}()
 	r := bufio.NewReaderSize(from.stream(part), 256<<10)
+	var buf []byte
 	for n := 0; ; n++ {
-		if n%checkEvery == 0 && j.ctx.Err() != nil {
-			return context.Cause(j.ctx)
+		if n%checkEvery == 0 && ctx.Err() != nil {
+			return into, context.Cause(ctx)
 		}
-		rec, err := readRow(r, &j.row1)
+		rec, err := readRow(r, &buf)
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
-			return err
+			return into, err
 		}
 		chunk, err := into.room(into.partition(binary.BigEndian.Uint64(rec)), len(rec))
 		if err != nil {
-			return err
+			return into, err
 		}
 		*chunk = append(*chunk, rec...)
 	}
 	if err := from.drop(part); err != nil {
-		return err
+		return into, err
 	}
 	if err := into.flush(); err != nil {
-		return err
+		return into, err
 	}
 	into.free = nil
-	for sub := range into.parts {
-		if into.bytes(sub) > limit/2 {
-			if err := j.split(into, sub, depth+1); err != nil {
-				return err
-			}
-			continue
-		}
+	return into, nil
+}
+
+// part joins a part of a partition that was spread; prefix is what all hashes of
+// the partition begin with.
+func (j *joiner) part(from *spill, part int, prefix uint64, depth int) (err error) {
+	own := from.prefixOf(prefix, part)
+	bits := from.skip + from.bits
+	switch {
+	case !from.large(part):
 		var chunks [][]byte
-		if into.bytes(sub) > 0 {
-			if chunks, err = into.load(sub, &j.load); err != nil {
+		if from.bytes(part) > 0 {
+			if chunks, err = from.load(part, &j.load); err != nil {
 				return err
 			}
 		}
-		first := prefix + uint64(sub)<<(64-skip-into.bits)
-		if err := j.merge(chunks, rangeStart(first, 0, skip+into.bits), rangeStart(first, 1, skip+into.bits)); err != nil {
+		if j.refs, err = sortRows(j.refs[:0], chunks, nil); err != nil {
+			return err
+		}
+		return j.merge(chunks, j.refs, rangeStart(own, 0, bits), rangeStart(own, 1, bits))
+	case depth >= maxSplits:
+		chunks, counts, err := distinct(from.stream(part))
+		if err == nil {
+			j.refs, err = sortRows(j.refs[:0], chunks, counts)
+		}
+		if err == nil {
+			err = j.merge(chunks, j.refs, rangeStart(own, 0, bits), rangeStart(own, 1, bits))
+		}
+		return errors.Join(err, from.drop(part))
+	}
+	into, err := j.b.spread(j.ctx, from, part)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, into.remove()) }()
+	for sub := range into.parts {
+		if err := j.part(into, sub, own, depth+1); err != nil {
 			return err
 		}
 	}
@@ -365,33 +357,10 @@ func distinct(from io.Reader) ([][]byte, map[Hash]uint32, error) {
 	}
 }
 
-// sorted lists the rows of chunks by key hash.
-func (j *joiner) sorted(chunks [][]byte) ([]rowRef, error) {
-	refs := j.refs[:0]
-	for c, chunk := range chunks {
-		for off := 0; off < len(chunk); {
-			if len(chunk)-off < rowHeader {
-				return nil, fmt.Errorf("read a spilled row: %w", io.ErrUnexpectedEOF)
-			}
-			r := rowRef{hi: binary.BigEndian.Uint64(chunk[off:]), lo: binary.BigEndian.Uint64(chunk[off+8:]), chunk: uint32(c), off: uint32(off), count: 1}
-			if j.counts != nil {
-				r.count = j.counts[Hash(chunk[off:off+16])]
-			}
-			refs = append(refs, r)
-			off += rowHeader + int(binary.BigEndian.Uint32(chunk[off+32:]))
-		}
-	}
-	j.refs = refs
-	slices.SortFunc(refs, compareRefs)
-	return refs, nil
-}
-
-// merge walks rows and snapshot entries of one range together.
-func (j *joiner) merge(chunks [][]byte, first, limit Hash) (err error) {
-	refs, err := j.sorted(chunks)
-	if err != nil {
-		return err
-	}
+// merge walks rows and snapshot entries of one range together. refs may hold rows
+// of other ranges too.
+func (j *joiner) merge(chunks [][]byte, refs []rowRef, first, limit Hash) (err error) {
+	refs = within(refs, first, limit)
 	j.walked = sort.Search(len(j.expected), func(i int) bool { return compareHashes(j.expected[i], first) >= 0 })
 	if len(refs) == 0 && j.b.order != nil && j.b.order.skips(first, limit) &&
 		(j.walked == len(j.expected) || limit != Hash{} && compareHashes(j.expected[j.walked], limit) >= 0) {

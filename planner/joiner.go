@@ -12,27 +12,24 @@ import (
 	"coho/models"
 )
 
-// joiner joins partitions, one after another. Each worker has its own.
+// joiner joins pieces of partitions, one after another. Each worker has its own.
 type joiner struct {
-	ctx    context.Context // bounds the join, which owns the joiner
-	b      *builder
-	spec   *Spec
-	pool   *sync.Pool
-	eval   Evaluator
-	out    chan<- *outChunk
-	chunk  *outChunk
-	load   []byte
-	row1   []byte
-	refs   []rowRef
-	counts map[Hash]uint32
-	prefix uint64
+	ctx   context.Context // bounds the join, which owns the joiner
+	b     *builder
+	spec  *Spec
+	pool  *sync.Pool
+	eval  Evaluator
+	out   chan<- *outChunk
+	chunk *outChunk
+	load  []byte
+	refs  []rowRef
 	// expected are the keys of the partition that the order log has and whose
 	// rows were not where it has them; walked of them lie before the entry.
 	expected []Hash
 	walked   int
 	pairs    bool           // match values are compared
 	holds    bool           // so are those of rows of which nothing is sent
-	taken    [KindCount]int // samples of this partition
+	taken    [KindCount]int // samples of this piece
 
 	cur   Cursor
 	entry Entry // the current one, where merge says that there is one

@@ -18,7 +18,10 @@ import (
 	"coho/planner/snapshot"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	planner.CutAt(40) // so that small models are cut into pieces and smaller ones are not
+	goleak.VerifyTestMain(m)
+}
 
 const null = plannertest.Null
 

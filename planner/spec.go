@@ -117,7 +117,7 @@ type Spec struct {
 	// about a second for ten million rows, and what was read until then is lost.
 	OrderEarly bool
 
-	// Workers is how many partitions are joined side by side; 0 is 2.
+	// Workers is how many pieces of partitions are joined side by side; 0 is 2.
 	Workers int
 }
 
