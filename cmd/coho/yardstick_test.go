@@ -81,7 +81,8 @@ func BenchmarkYardstick(b *testing.B) {
 // measured is what one process, or one step, took.
 type measured struct {
 	took time.Duration
-	peak int64 // bytes; 0 where it is not known
+	cpu  time.Duration // of a process, both kinds; 0 where it is not known
+	peak int64         // bytes; 0 where it is not known
 }
 
 // want is what a plan has to say of its rows.
@@ -90,18 +91,21 @@ type want struct{ unchanged, added, changed, removed int64 }
 // pairs runs the yardstick and what is compared with it in turn.
 func (y *yardstick) pairs(table *figures, what, goal string, maxMiB int64, reference, compared func(*testing.B) measured) func(*testing.B) {
 	return func(b *testing.B) {
-		var ratios, ref, got []float64
+		var ratios, ref, got, cpu []float64
 		var peak int64
 		for b.Loop() {
 			for range y.pairCount {
 				r, c := reference(b), compared(b)
 				ratios = append(ratios, c.took.Seconds()/r.took.Seconds())
-				ref, got = append(ref, r.took.Seconds()), append(got, c.took.Seconds())
+				ref, got, cpu = append(ref, r.took.Seconds()), append(got, c.took.Seconds()), append(cpu, c.cpu.Seconds())
 				peak = max(peak, c.peak)
 			}
 		}
 		b.ReportMetric(median(ratios), "ratio")
 		b.ReportMetric(float64(y.rows)/median(got), "rows/s")
+		if busy := median(cpu); busy > 0 {
+			b.ReportMetric(busy, "cpu-s")
+		}
 		line := figure{
 			what: what, goal: goal, yardstick: fmt.Sprintf("%.2fs", median(ref)), coho: fmt.Sprintf("%.2fs", median(got)),
 			ratio: fmt.Sprintf("%.2f", median(ratios)), spread: fmt.Sprintf("%.2f to %.2f of %d", slices.Min(ratios), slices.Max(ratios), len(ratios)),
@@ -172,6 +176,7 @@ func process(b *testing.B, cmd *exec.Cmd) (stdout []byte, m measured) {
 	peak := watchPeak(cmd.Process.Pid)
 	err := cmd.Wait()
 	m = measured{took: time.Since(began), peak: peak()}
+	m.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	if err != nil {
 		b.Fatalf("%s: %v\n%s%s", strings.Join(cmd.Args, " "), err, out.Bytes(), errs.Bytes())
 	}
@@ -275,7 +280,7 @@ func (y *yardstick) copyOut(b *testing.B) measured {
 func (y *yardstick) scan(b *testing.B) measured {
 	b.Helper()
 	out, m := process(b, exec.Command(y.scanner, y.parquet))
-	if n := strings.TrimSpace(string(out)); n != strconv.FormatInt(y.rows, 10) {
+	if n, _, _ := strings.Cut(string(out), " "); n != strconv.FormatInt(y.rows, 10) {
 		b.Fatalf("the scan read %s rows, want %d", n, y.rows)
 	}
 	return m

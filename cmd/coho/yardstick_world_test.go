@@ -35,7 +35,7 @@ type yardstick struct {
 	psql    string
 	parquet string
 
-	scanner             string // the program of testdata/scan
+	scanner             string // the program of sources/duckdb/testdata/scan
 	coho, config, state string
 	env                 []string
 }
@@ -100,7 +100,7 @@ func newYardstick(b *testing.B) *yardstick {
 		server: postgrestest.Start(b), parquet: filepath.Join(dir, "accounts.parquet"),
 		scanner: filepath.Join(dir, "scan"), coho: filepath.Join(dir, "coho"), config: filepath.Join(dir, "coho.toml"), state: filepath.Join(dir, "state"),
 	}
-	for _, args := range [][]string{{"-o", y.coho, "."}, {"-tags", "duckdb_arrow", "-o", y.scanner, "./testdata/scan"}} {
+	for _, args := range [][]string{{"-o", y.coho, "."}, {"-tags", "duckdb_arrow", "-o", y.scanner, "../../sources/duckdb/testdata/scan"}} {
 		if out, err := exec.Command("go", append([]string{"build"}, args...)...).CombinedOutput(); err != nil {
 			b.Fatalf("go build %s: %v\n%s", strings.Join(args, " "), err, out)
 		}

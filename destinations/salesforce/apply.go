@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"coho/destinations"
 	"coho/destinations/salesforce/api"
@@ -304,10 +305,14 @@ func (r *run) stopping() bool {
 	}
 }
 
-// pause waits before a retry. ok is false where the run stops meanwhile; what
-// was to be retried then stays planned.
+// pause waits before a retry, after so many tries. ok is false where the run
+// stops meanwhile; what was to be retried then stays planned.
 func (r *run) pause(ctx context.Context, tries int) (ok bool, err error) {
-	if sleep(ctx, backoff(r.t.options.RetryPause, tries), r.stop, r.halt) {
+	return r.sleep(ctx, backoff(r.t.options.RetryPause, tries))
+}
+
+func (r *run) sleep(ctx context.Context, d time.Duration) (ok bool, err error) {
+	if sleep(ctx, d, r.stop, r.halt) {
 		return true, nil
 	}
 	if ctx.Err() != nil {

@@ -29,6 +29,10 @@ const (
 
 	// laneRows is how many numbers of a lane are unpacked at once.
 	laneRows = 20_000
+
+	// laneWaiting is how many rows of a lane may wait for their next try while
+	// others of it go.
+	laneWaiting = 2000
 )
 
 // numbers is an ascending list of operations' numbers, packed as the gaps
@@ -207,15 +211,21 @@ func (r *run) feedLanes(ctx context.Context, l *lanes) error {
 			if slots == r.jobs {
 				s.from = 1
 			}
+			q := &parcels{r: r, c: l.c}
 			s.rest = func(ctx context.Context, rows []*row) error {
-				_, err := r.sendRows(ctx, l.c, rows)
+				q.add(parcel{rows: rows})
+				_, err := q.send(ctx, laneWaiting)
 				return err
 			}
 			s.job = func(ctx context.Context, j *job) error {
 				_, err := r.runJob(ctx, j)
 				return err
 			}
-			return r.feedLane(ctx, s, newCursor(lane))
+			if err := r.feedLane(ctx, s, newCursor(lane)); err != nil {
+				return err
+			}
+			_, err := q.send(ctx, 0)
+			return err
 		})
 		if err != nil {
 			return err

@@ -1,10 +1,12 @@
 package salesforce
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"coho/destinations"
 	"coho/destinations/salesforce/api"
@@ -19,33 +21,88 @@ type parcel struct {
 	rows  []*row
 	pause int // how long to wait before, as the number of tries so far; 0: not at all
 	tries int // how often the whole request failed for a passing reason
+
+	due time.Time // when the pause is over
+}
+
+// parcels are sent one after the other. While some wait for their next try, others
+// go.
+type parcels struct {
+	r     *run
+	c     call
+	work  []parcel
+	later []parcel // that wait out a pause, the one that is due first in front
+	rows  int      // of those that wait
+}
+
+// add takes parcels in; those that came of one call wait together.
+func (q *parcels) add(more ...parcel) {
+	var due time.Time
+	for _, p := range more {
+		if p.pause == 0 {
+			q.work = append(q.work, p)
+			continue
+		}
+		if due.IsZero() {
+			due = time.Now().Add(backoff(q.r.t.options.RetryPause, p.pause))
+		}
+		p.due = due
+		at, _ := slices.BinarySearchFunc(q.later, p, func(a, b parcel) int { return cmp.Or(a.due.Compare(b.due), -1) })
+		q.later = slices.Insert(q.later, at, p)
+		q.rows += len(p.rows)
+	}
+}
+
+// next takes the parcel whose turn it is; wait is how long it is until there is
+// one, where there is none yet.
+func (q *parcels) next() (p parcel, wait time.Duration, ok bool) {
+	if len(q.later) > 0 {
+		if wait = time.Until(q.later[0].due); wait <= 0 {
+			p = q.later[0]
+			q.later = slices.Delete(q.later, 0, 1)
+			q.rows -= len(p.rows)
+			return p, 0, true
+		}
+	}
+	if len(q.work) == 0 {
+		return p, wait, false
+	}
+	p, q.work = q.work[0], q.work[1:]
+	return p, 0, true
+}
+
+// send sends what is there until no more than so many rows wait for their next
+// try. all is false where the run stopped before, or rows were left.
+func (q *parcels) send(ctx context.Context, waiting int) (all bool, err error) {
+	all = true
+	for len(q.work) > 0 || q.rows > waiting {
+		if q.r.stopping() {
+			q.r.left.Store(true)
+			return false, nil
+		}
+		p, wait, ok := q.next()
+		if !ok {
+			if ok, err := q.r.sleep(ctx, wait); !ok {
+				return false, err
+			}
+			continue
+		}
+		again, done, err := q.r.sendParcel(ctx, q.c, p)
+		if err != nil {
+			return false, err
+		}
+		all = all && done
+		q.add(again...)
+	}
+	return all, nil
 }
 
 // sendRows sends rows by Collections until each has its outcome, retrying and
 // splitting as their errors say. all is false where the run stopped before.
 func (r *run) sendRows(ctx context.Context, c call, rows []*row) (all bool, err error) {
-	work := []parcel{{rows: rows}}
-	all = true
-	for len(work) > 0 {
-		p := work[0]
-		work = work[1:]
-		if r.stopping() {
-			r.left.Store(true)
-			return false, nil
-		}
-		if p.pause > 0 {
-			if ok, err := r.pause(ctx, p.pause); !ok {
-				return false, err
-			}
-		}
-		again, done, err := r.sendParcel(ctx, c, p)
-		if err != nil {
-			return false, err
-		}
-		all = all && done
-		work = append(work, again...)
-	}
-	return all, nil
+	q := &parcels{r: r, c: c}
+	q.add(parcel{rows: rows})
+	return q.send(ctx, 0)
 }
 
 // sendParcel makes one Collections call and settles what it says.
@@ -206,12 +263,12 @@ func (r *run) answered(ctx context.Context, c call, batch destinations.Batch, ro
 }
 
 // merge makes one parcel of several.
-func merge(parcels []parcel) []parcel {
-	if len(parcels) < 2 {
-		return parcels
+func merge(several []parcel) []parcel {
+	if len(several) < 2 {
+		return several
 	}
 	var rows []*row
-	for _, p := range parcels {
+	for _, p := range several {
 		rows = append(rows, p.rows...)
 	}
 	return []parcel{{rows: rows}}
@@ -237,11 +294,7 @@ func (r *run) split(rows []*row) []parcel {
 	}
 	var out []parcel
 	for chunk := range slices.Chunk(rows, size) {
-		p := parcel{rows: slices.Clone(chunk)}
-		if len(out) == 0 {
-			p.pause = tries // one pause for all of them
-		}
-		out = append(out, p)
+		out = append(out, parcel{rows: slices.Clone(chunk), pause: tries})
 	}
 	return out
 }

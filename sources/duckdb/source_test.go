@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -272,42 +271,4 @@ func TestTableNames(t *testing.T) {
 			t.Errorf("%s gave %v", name, rows)
 		}
 	}
-}
-
-// BenchmarkRead reads ten typical CRM columns out of a Parquet file.
-func BenchmarkRead(b *testing.B) {
-	n := 200_000
-	if text := os.Getenv("COHO_BENCH_ROWS"); text != "" {
-		var err error
-		if n, err = strconv.Atoi(text); err != nil || n < 1 {
-			b.Fatalf("COHO_BENCH_ROWS is %q, want a number of rows", text)
-		}
-	}
-	file := filepath.Join(b.TempDir(), "accounts.parquet")
-	build(b, `COPY (SELECT g AS id, 'ACC-' || lpad(g::varchar, 10, '0') AS account_key, 'Account number ' || g AS name,
-		'+49 30 ' || (g * 7919 % 10000000) AS phone, 'https://www.example' || g % 5000 || '.com/about' AS website,
-		((g * 104729 % 100000000) / 100)::DECIMAL(12,2) AS arr, (g * 31 % 5000)::INT AS employees, g % 3 = 0 AS active,
-		DATE '2015-01-01' + (g % 3650)::INT AS customer_since, TIMESTAMP '2024-01-01' + to_seconds(g) AS updated_at
-		FROM range(`+strconv.Itoa(n)+`) AS s(g)) TO '`+file+`'`)
-	s := open(b, duckdb.Options{})
-	b.Run("rows="+strconv.Itoa(n), func(b *testing.B) {
-		b.ReportAllocs()
-		read, size := 0, 0
-		for b.Loop() {
-			rows, err := s.Read(b.Context(), query("SELECT * FROM read_parquet('"+file+"')"))
-			if err != nil {
-				b.Fatal(err)
-			}
-			for rows.Next() {
-				read++
-				size += len(rows.Row())
-			}
-			if err := rows.Err(); err != nil {
-				b.Fatal(err)
-			}
-			rows.Close()
-		}
-		b.ReportMetric(float64(read)/b.Elapsed().Seconds(), "rows/s")
-		b.ReportMetric(float64(size)/b.Elapsed().Seconds()/1e6, "MB/s")
-	})
 }
