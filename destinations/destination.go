@@ -204,12 +204,16 @@ const (
 	Cleared
 	Skipped
 	Failed
+	Held // nobody can say whether it was carried out; it waits for a person
+	// Resent is no end: nobody can say whether the operation was carried out, and
+	// it is sent again. A journal counts it and leaves the operation planned.
+	Resent
 	ResultCount int = iota
 )
 
 // String names the result as JSON does.
 func (r Result) String() string {
-	return [...]string{"created", "updated", "deleted", "cleared", "skipped", "failed"}[r]
+	return [...]string{"created", "updated", "deleted", "cleared", "skipped", "failed", "held", "resent"}[r]
 }
 
 // Outcome is what the destination said of one operation.
@@ -227,6 +231,10 @@ type Outcome struct {
 	Message  string
 	Fields   []string
 	Attempts int // tries the row got in this run
+
+	// Unknown: the answer to it was lost, and nothing can be asked what became of
+	// it. Result says what was done about that; Code and Message say it to people.
+	Unknown bool
 
 	// Omitted are the fields of the operation, by index, that it was carried
 	// out without, because what they refer to is not there: the snapshot must

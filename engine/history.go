@@ -144,15 +144,24 @@ type OutcomeCounts struct {
 	Cleared int64 `json:"cleared"`
 	Skipped int64 `json:"skipped"`
 	Failed  int64 `json:"failed"`
+
+	// Held counts platform events that wait for a person (on_unknown = "hold"),
+	// and Unknown all whose answer was lost: they are held, were sent again, or
+	// counted as published, and are among the others too.
+	Held    int64 `json:"held,omitempty"`
+	Unknown int64 `json:"unknown,omitempty"`
 }
 
 // Total is the sum over the results.
 func (o OutcomeCounts) Total() int64 {
-	return o.Created + o.Updated + o.Deleted + o.Cleared + o.Skipped + o.Failed
+	return o.Created + o.Updated + o.Deleted + o.Cleared + o.Skipped + o.Failed + o.Held
 }
 
-func (o *OutcomeCounts) add(r destinations.Result) {
-	switch r {
+func (o *OutcomeCounts) add(x destinations.Outcome) {
+	if x.Unknown {
+		o.Unknown++
+	}
+	switch x.Result {
 	case destinations.Created:
 		o.Created++
 	case destinations.Updated:
@@ -165,6 +174,8 @@ func (o *OutcomeCounts) add(r destinations.Result) {
 		o.Skipped++
 	case destinations.Failed:
 		o.Failed++
+	case destinations.Held:
+		o.Held++
 	}
 }
 

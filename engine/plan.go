@@ -259,7 +259,7 @@ func (e *Engine) spec(p *prepared, schema models.Schema, full bool) planner.Spec
 	}
 	spec := planner.Spec{
 		Mode: s.Mode, OnRemoved: s.OnRemoved,
-		Send: s.Write.Send, Nulls: s.Write.Nulls, RetryRejected: s.Write.RetryRejected,
+		Send: s.Write.Send, Nulls: s.Write.Nulls, RetryRejected: s.Write.RetryRejected, OnUnknown: s.Write.OnUnknown,
 		Fields:         p.target.Fields(),
 		KeyNames:       s.Model.PrimaryKey,
 		MatchColumn:    -1,

@@ -147,7 +147,7 @@ func statusOf(run *Run, err error) Status {
 	var guard *planner.GuardError
 	var budget *destinations.BudgetError
 	switch {
-	case err == nil && (run.Outcomes.Failed > 0 || run.Rows.Rejected > 0):
+	case err == nil && (run.Outcomes.Failed+run.Outcomes.Held > 0 || run.Rows.Rejected > 0):
 		return CompletedWithErrors
 	case err == nil:
 		return Succeeded

@@ -81,7 +81,7 @@ type Write struct {
 	SplitRetries         bool
 	MaxAttempts          int    // tries a row gets in one run
 	RetryRejected        string // always, backoff, on_change
-	OnUnknown            string // hold, resend, accept: inserts of which nobody can say any more whether they landed
+	OnUnknown            string // hold, resend, accept: inserts and platform events of which nobody can say any more whether they landed
 	Send                 string // changed, all
 	Nulls                string // on_change, write, ignore
 	InvalidRelationships string // error, omit_values, omit_records
