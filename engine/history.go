@@ -145,6 +145,9 @@ type OutcomeCounts struct {
 	Skipped int64 `json:"skipped"`
 	Failed  int64 `json:"failed"`
 
+	// Deactivated counts picklist values that can be picked no more.
+	Deactivated int64 `json:"deactivated,omitempty"`
+
 	// Held counts platform events that wait for a person (on_unknown = "hold"),
 	// and Unknown all whose answer was lost: they are held, were sent again, or
 	// counted as published, and are among the others too.
@@ -154,7 +157,7 @@ type OutcomeCounts struct {
 
 // Total is the sum over the results.
 func (o OutcomeCounts) Total() int64 {
-	return o.Created + o.Updated + o.Deleted + o.Cleared + o.Skipped + o.Failed + o.Held
+	return o.Created + o.Updated + o.Deleted + o.Cleared + o.Skipped + o.Failed + o.Deactivated + o.Held
 }
 
 func (o *OutcomeCounts) add(x destinations.Outcome) {
@@ -174,6 +177,8 @@ func (o *OutcomeCounts) add(x destinations.Outcome) {
 		o.Skipped++
 	case destinations.Failed:
 		o.Failed++
+	case destinations.Deactivated:
+		o.Deactivated++
 	case destinations.Held:
 		o.Held++
 	}

@@ -47,6 +47,7 @@ func (v unsettled) Read(seqs planner.Seqs) (destinations.Operations, error) {
 // on disk before the store forgets that the row was in flight.
 type journal struct {
 	store      *snapshot.Store
+	mirrors    bool // the org itself is what rows are compared with; the store takes in none
 	rec        *recorder
 	keyColumns []string
 	fields     []string // the plan's, which assignments name by number
@@ -93,7 +94,11 @@ func (j *journal) Settle(_ context.Context, batch uint64, ops []*planner.Operati
 	said := false
 	for i, o := range outcomes {
 		if o.Result != destinations.Resent {
-			settlements = append(settlements, settlementOf(ops[i], o))
+			s := settlementOf(ops[i], o)
+			if j.mirrors {
+				s = snapshot.Settlement{Op: ops[i]}
+			}
+			settlements = append(settlements, s)
 		}
 		if o.Result == destinations.Failed {
 			failed++

@@ -85,6 +85,9 @@ func (e *Engine) Preview(ctx context.Context, name string, key []string) (pre *P
 	if len(key) != len(s.Model.PrimaryKey) {
 		return nil, usagef("the key of sync %s has %d columns (%v), and %d values were given", name, len(s.Model.PrimaryKey), s.Model.PrimaryKey, len(key))
 	}
+	if s.Picklist != "" {
+		return nil, usagef("sync %s is of picklist values, which are planned together: `coho plan %s` shows them", name, name)
+	}
 	if err := e.Lock("coho plan " + name); err != nil {
 		return nil, err
 	}

@@ -198,7 +198,11 @@ func (r *running) execute(ctx, work context.Context) (err error) {
 		return err
 	}
 	dir := r.e.planDir(r.sync.Name, r.run.ID)
-	plan, err := r.e.build(ctx, store, p, dir, r.options.Full, r.progress)
+	snap, err := r.e.compared(ctx, store, p)
+	if err != nil {
+		return stopped(ctx, err)
+	}
+	plan, err := r.e.build(ctx, snap, p, dir, r.options.Full, r.progress)
 	if err != nil {
 		return errors.Join(stopped(ctx, err), os.RemoveAll(dir))
 	}
@@ -213,6 +217,9 @@ func (r *running) execute(ctx, work context.Context) (err error) {
 		return errors.Join(err, os.RemoveAll(dir))
 	}
 	r.run.Choice = p.target.Estimate(sum).Choice
+	if err := checkPlan(p.target, plan, &sum); err != nil {
+		return errors.Join(err, os.RemoveAll(dir))
+	}
 
 	ref := snapshot.PlanRef{RunID: r.run.ID, Dir: filepath.Base(dir), Full: r.options.Full, Fields: plan.Fields()}
 	if err := savePlanned(dir, p.sync, p.schema.Columns()); err != nil {
@@ -253,6 +260,9 @@ func (r *running) unfinished(ctx, work context.Context, store *snapshot.Store) (
 	halted := ref.Halted == haltedByGuard
 	if halted && (!r.options.Approve || r.options.Full) {
 		return false, r.drop(store, dir)
+	}
+	if !halted && r.sync.Picklist != "" {
+		return false, r.forget(store, dir)
 	}
 
 	r.progress.enter("resuming")
@@ -415,7 +425,8 @@ func (r *running) apply(ctx, work context.Context, store *snapshot.Store, plan *
 	}
 	r.progress.Total.Store(total)
 	r.progress.Settled.Store(settled.Len())
-	j := &journal{store: store, rec: r.rec, keyColumns: keyColumns, fields: plan.Fields(), progress: r.progress}
+	_, mirrors := target.(destinations.Mirror)
+	j := &journal{store: store, mirrors: mirrors, rec: r.rec, keyColumns: keyColumns, fields: plan.Fields(), progress: r.progress}
 	err = target.Apply(work, destinations.Application{Plan: planView{plan, store}, Journal: j, Stop: ctx.Done()})
 	if ferr := r.rec.flush(); ferr != nil {
 		err = errors.Join(err, ferr)
@@ -433,6 +444,9 @@ func (r *running) apply(ctx, work context.Context, store *snapshot.Store, plan *
 		return fmt.Errorf("defect: %d of %d operations have an outcome after the plan was applied; the plan is kept", n, total)
 	}
 	r.progress.enter("committing")
+	if mirrors {
+		return errors.Join(plan.Remove(), r.drop(store, plan.Dir()))
+	}
 	notes, err := plan.Notes()
 	if err != nil {
 		return fmt.Errorf("read the plan's notes: %w", err)

@@ -76,6 +76,9 @@ func (d *Destination) Org(ctx context.Context) (string, error) {
 
 // Open checks a sync against the org's describe.
 func (d *Destination) Open(ctx context.Context, sync *models.Sync, columns []models.Column) (destinations.Target, error) {
+	if sync.Picklist != "" {
+		return d.openPicklist(ctx, sync, columns)
+	}
 	calls := new(atomic.Int64)
 	c := &checker{client: d.client, sync: sync, columns: columns}
 	t, err := c.run(api.CountCalls(ctx, calls))

@@ -132,6 +132,14 @@
 // in such a sync, and rows that stay locked are tried in ever smaller batches
 // and at last in a serial job, since Collections could lose an answer.
 //
+// # Platform events
+//
+// Events go by Collections, at most as many an hour as /limits says. Their answers
+// hold the EventUuid, which takes the place of a record's Id: the Id is not always
+// unique. Nothing can be asked about an event, so one whose answer was lost, in
+// this run or by an earlier one's death, is Unknown: planned again (Resent), Held,
+// or taken as Created, as on_unknown says.
+//
 // # After a crash
 //
 // Apply begins with the batches that the journal still holds open. A job with

@@ -64,11 +64,30 @@ func (d *decoder) sync(name string, t *table) {
 	s := &models.Sync{
 		Name:        name,
 		Destination: t.reference("destination", "destinations"),
-		Object:      t.required("object"),
 		Pos:         t.n.pos.String(),
+	}
+	picklist := t.choice("type", "records", "records", picklistType) == picklistType
+	if !picklist {
+		s.Object = t.required("object")
 	}
 	model := t.reference("model", "models")
 	s.Model = d.config.Models[model]
+	if picklist {
+		t.picklist(s)
+	} else {
+		t.records(s)
+	}
+	s.Schedule = t.schedule("schedule")
+	s.Timezone = t.timezone("timezone")
+	s.Timing = t.timing(t.d.timing)
+	s.Guards = t.guards(s)
+	t.done()
+	d.config.Syncs[name] = s
+	d.config.syncOrder = append(d.config.syncOrder, name)
+}
+
+// records reads what a sync of records has and one of picklist values has not.
+func (t *table) records(s *models.Sync) {
 	if !t.has("mode") {
 		t.fail(t.n.pos, "mode is missing: %s", strings.Join(modes, ", "))
 	}
@@ -76,15 +95,8 @@ func (d *decoder) sync(name string, t *table) {
 	t.event(s)
 	t.match(s)
 	t.onRemoved(s)
-	s.Schedule = t.schedule("schedule")
-	s.Timezone = t.timezone("timezone")
-	s.Timing = t.timing(t.d.timing)
 	t.fields(s)
 	s.Write = t.write(s)
-	s.Guards = t.guards(s)
-	t.done()
-	d.config.Syncs[name] = s
-	d.config.syncOrder = append(d.config.syncOrder, name)
 }
 
 func (t *table) match(s *models.Sync) {
