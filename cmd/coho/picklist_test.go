@@ -21,10 +21,15 @@ values = ["gold", "silver", "bronze"]
 inactive = ["tin"]
 default = "silver"
 
+[[global_value_sets]]
+name = "Ranks__gvs"
+values = ["first"]
+
 [[objects]]
 name = "Account"
 fields = [
   { name = "Level__c", type = "picklist", values = ["gold", "silver", "bronze"], inactive = ["tin"], default = "silver", restricted = true },
+  { name = "Many_Levels__c", type = "multipicklist", values = ["gold"] },
   { name = "Shared_Level__c", type = "picklist", value_set = "Levels", restricted = true },
 ]
 `
@@ -187,6 +192,7 @@ func TestPicklistOrder(t *testing.T) {
 // anything is sent, by the plan as by the run.
 func TestPicklistRefused(t *testing.T) {
 	for name, c := range map[string]struct{ fields, rows, want string }{
+		"semicolon":      {"#many", "VALUES ('a;b', '', 0, false)", "1 rows of the model are no values"},
 		"too many":       {"", "SELECT 'v' || i, '', 0, false FROM range(997) r(i)", "1,001 values"},
 		"far too many":   {"", "SELECT 'v' || i, '', 0, false FROM range(50000) r(i)", "of at most 1000"},
 		"same label":     {`label = "name"`, "VALUES ('a', 'A', 0, false), ('b', 'A', 0, false)", `"a" and "b" have the same label "A"`},
@@ -200,9 +206,12 @@ func TestPicklistRefused(t *testing.T) {
 		"repeated order": {`order = "pos"`, "VALUES ('a', '', 1, true), ('b', '', 1, true)", "each number once"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := lists["field"]
+			where := lists["field"].where
+			if c.fields == "#many" {
+				where = strings.Replace(where, "Level__c", "Many_Levels__c", 1)
+			}
 			w := newPicklistWorld(t, 1)
-			w.config(levels(l.where, c.fields+"\n[syncs.levels.guards]\nmax_deletes = \"100%\"\n"))
+			w.config(levels(where, c.fields+"\n[syncs.levels.guards]\nmax_deletes = \"100%\"\n"))
 			w.sql("INSERT INTO levels " + c.rows)
 			if r := w.coho("plan", "levels"); r.code != exitDone || !strings.Contains(r.stdout, "a run would fail") || !strings.Contains(strings.ReplaceAll(r.stdout, "1001", "1,001"), c.want) {
 				t.Errorf("plan: %d\n%s%s", r.code, r.stdout, r.stderr)
@@ -213,6 +222,9 @@ func TestPicklistRefused(t *testing.T) {
 			}
 			if w.replacements() != 0 {
 				t.Error("something was sent")
+			}
+			if strings.Contains(c.want, "no values") && len(w.errorsOf("levels")) == 0 {
+				t.Error("no row is named")
 			}
 		})
 	}
@@ -302,6 +314,10 @@ func TestPicklistChecked(t *testing.T) {
 		})
 	}
 	w := newPicklistWorld(t, 1)
+	w.config(levels("field = \"Ranks\"", ""))
+	if r := w.coho("validate", "levels"); r.code != exitDone {
+		t.Errorf("a name without its suffix: %s%s", r.stdout, r.stderr)
+	}
 	w.config(levels(lists["field"].where, ""))
 	if r := w.coho("plan", "levels", "--key", "gold"); r.code != exitUsage || !strings.Contains(r.stderr, "planned together") {
 		t.Errorf("plan --key: %d %s", r.code, r.stderr)

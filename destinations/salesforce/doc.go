@@ -140,6 +140,13 @@
 // this run or by an earlier one's death, is Unknown: planned again (Resent), Held,
 // or taken as Created, as on_unknown says.
 //
+// # Picklist values
+//
+// A picklist sync has a target of its own: the list is read when the sync is opened,
+// rows are compared with it (destinations.Mirror), and the whole of it goes back in
+// one Metadata API call. Doing that twice changes nothing more, so a plan that was
+// cut short is dropped and made anew of what the org then holds.
+//
 // # After a crash
 //
 // Apply begins with the batches that the journal still holds open. A job with

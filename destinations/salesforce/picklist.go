@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -46,6 +47,7 @@ type picklist struct {
 	value    *field         // what a value's own text must be
 	fields   map[string]int // by part: its index in sync.Fields
 	warnings []string
+	pause    time.Duration // before the list is sent again, at first
 	calls    *atomic.Int64
 }
 
@@ -57,7 +59,7 @@ func isGlobal(s *models.Sync) bool { return strings.EqualFold(s.Object, api.Glob
 
 // openPicklist checks a picklist sync and reads the list as it is.
 func (d *Destination) openPicklist(ctx context.Context, s *models.Sync, columns []models.Column) (destinations.Target, error) {
-	p := &picklist{client: d.client, sync: s, calls: new(atomic.Int64), fields: map[string]int{}}
+	p := &picklist{client: d.client, sync: s, pause: d.options.RetryPause, calls: new(atomic.Int64), fields: map[string]int{}}
 	ctx = api.CountCalls(ctx, p.calls)
 	c := &checker{client: d.client, sync: s, columns: columns}
 	component, name, err := p.find(ctx, c)
@@ -70,7 +72,7 @@ func (d *Destination) openPicklist(ctx context.Context, s *models.Sync, columns 
 	}
 	p.name = name
 	p.log = d.options.Logger.With("sync", s.Name, "picklist", name)
-	if p.set, err = d.client.ReadValueSet(ctx, component, name); err != nil {
+	if err := p.readSet(ctx, component); err != nil {
 		return nil, budget(d.client, p.denied(err))
 	}
 	if err := p.checkSet(ctx, c, component); err != nil {
@@ -82,6 +84,25 @@ func (d *Destination) openPicklist(ctx context.Context, s *models.Sync, columns 
 	p.warnings = c.warnings
 	return p, nil
 }
+
+// readSet reads the list. A global value set's name has a suffix from API version
+// 57.0 on, which people leave out.
+func (p *picklist) readSet(ctx context.Context, component string) (err error) {
+	names := []string{p.name}
+	if bare, has := strings.CutSuffix(p.name, suffixSet); component == api.GlobalValueSet && has {
+		names = append(names, bare)
+	} else if component == api.GlobalValueSet {
+		names = append(names, bare+suffixSet)
+	}
+	for _, name := range names {
+		if p.set, err = p.client.ReadValueSet(ctx, component, name); err != nil || p.set != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const suffixSet = "__gvs"
 
 // find finds the component that has the list.
 func (p *picklist) find(ctx context.Context, c *checker) (component, name string, err error) {
@@ -147,6 +168,8 @@ func (p *picklist) checkSet(ctx context.Context, c *checker, component string) e
 		c.problem("", p.name, "the org has no global value set %s that this user may see%s", p.name, meant(p.name, names))
 	case p.set == nil:
 		c.problem("", p.sync.Picklist, "the Metadata API does not show field %s to this user", p.name)
+	case !p.set.Listed():
+		c.problem("", p.sync.Picklist, "the Metadata API shows no list of values of %s", p.name)
 	}
 	return nil
 }
@@ -425,7 +448,8 @@ func (p *picklist) sorted() bool {
 	return p.set.Sorted && !mapped
 }
 
-// The codes of values that were refused with their list.
+// codeListRefused is the code of values that were refused with their list, before
+// it was sent.
 const codeListRefused = "PICKLIST_REFUSED"
 
 // Apply replaces the list by what the plan makes of it. That may be repeated: a
@@ -498,8 +522,20 @@ func (p *picklist) apply(ctx context.Context, a destinations.Application) error 
 // replace makes the call. failure is the outcome of every value where the org
 // refused the list.
 func (p *picklist) replace(ctx context.Context, list []api.ListValue) (failure *destinations.Outcome, err error) {
-	err = p.client.ReplaceValues(ctx, p.set, list, p.sorted())
 	var e *api.Error
+	for try := 1; ; try++ {
+		err = p.client.ReplaceValues(ctx, p.set, list, p.sorted())
+		// Such as another change of the org's setup under way.
+		if !errors.As(err, &e) || e.Class != api.RetryRow && e.Class != api.Wait || try == defaultMaxAttempts {
+			break
+		}
+		if !sleep(ctx, backoff(p.pause, try)) {
+			return nil, context.Cause(ctx)
+		}
+	}
+	if err == nil {
+		return nil, nil
+	}
 	if errors.As(err, &e) && !e.Unknown && e.Class == api.RowFault {
 		return &destinations.Outcome{Result: destinations.Failed, Code: e.Code, Message: cut(e.Message), Fields: e.Fields, Attempts: 1}, nil
 	}

@@ -31,6 +31,7 @@ type SyncState struct {
 	Description string      `json:"description,omitempty"`
 	Destination string      `json:"destination"`
 	Object      string      `json:"object"`
+	Field       string      `json:"field,omitempty"` // of a picklist sync
 	Mode        string      `json:"mode"`
 	Schedule    string      `json:"schedule,omitempty"`
 	Timezone    string      `json:"timezone,omitempty"`

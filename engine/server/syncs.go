@@ -52,7 +52,7 @@ func (s *Server) states() ([]SyncState, error) {
 			continue // gone with a reload, just now
 		}
 		out = append(out, SyncState{
-			Sync: y.Name, Model: sync.Model.Name, Description: sync.Model.Description, Destination: sync.Destination, Object: sync.Object, Mode: string(sync.Mode),
+			Sync: y.Name, Model: sync.Model.Name, Description: sync.Model.Description, Destination: sync.Destination, Object: sync.Object, Field: sync.Picklist, Mode: string(sync.Mode),
 			Schedule: y.Schedule, Timezone: y.Timezone, NextRun: some(y.NextRun), Paused: y.Paused,
 			Running: y.Running, Queued: y.Queued, LastRun: y.LastRun,
 		})

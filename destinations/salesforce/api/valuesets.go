@@ -79,6 +79,9 @@ func decodeValueSet(component string, record *node) *ValueSet {
 	return v
 }
 
+// Listed reports whether the component has a list of its own.
+func (v *ValueSet) Listed() bool { return v.list(&v.record) != nil }
+
 // list is the element that has the values in it, nil where there is none.
 func (v *ValueSet) list(record *node) *node {
 	if v.Component == CustomField {
