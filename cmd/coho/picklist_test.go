@@ -158,6 +158,9 @@ func TestPicklist(t *testing.T) {
 			if got := w.list(l.component, l.name); !strings.HasPrefix(got, "gold=Gold silver=silver") {
 				t.Errorf("the list is %s", got)
 			}
+			if r := w.coho("snapshot", "export", "levels"); r.code != exitDone || strings.Count(r.stdout, "\n") != 1 {
+				t.Errorf("the snapshot holds rows: %s%s", r.stdout, r.stderr)
+			}
 			if r := w.coho("runs", "show", "levels"); !strings.Contains(r.stdout, "2 updated") {
 				t.Errorf("runs show: %s", r.stdout)
 			}
@@ -261,7 +264,9 @@ func TestPicklistKilled(t *testing.T) {
 	for n := int64(1); ; n++ {
 		w := prepare(n)
 		alive := w.killed(n, "run", "levels", "--json")
-		w.run(exitDone, "levels")
+		if r := w.run(exitDone, "levels"); r.Resumed != "" {
+			t.Errorf("killed at call %d: a plan of what the list was is gone on with", n)
+		}
 		if got := w.list(l.component, l.name); got != want {
 			t.Errorf("killed at call %d: the list is %s, want %s", n, got, want)
 		}
