@@ -47,6 +47,9 @@ type Run struct {
 	Outcomes   *OutcomeCounts  `json:"outcomes,omitempty"`
 	API        *APICounts      `json:"api,omitempty"`
 
+	// Key names the one row that the run was for; nil where it was for all.
+	Key map[string]string `json:"key,omitempty"`
+
 	// Fields and Estimate are a plan's: by field, how many operations send
 	// it; and what applying the plan would cost.
 	Fields   map[string]int64 `json:"fields,omitempty"`

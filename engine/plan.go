@@ -410,12 +410,13 @@ func (nothing) Close() error                    { return nil }
 type planned struct {
 	Sync    *models.Sync    `json:"sync"`
 	Columns []models.Column `json:"columns"`
+	Key     []string        `json:"key,omitempty"` // of the one row that the plan is of
 }
 
 const plannedFile = "sync.json"
 
-func savePlanned(dir string, s *models.Sync, columns []models.Column) error {
-	b, err := json.Marshal(planned{s, columns})
+func savePlanned(dir string, s *models.Sync, columns []models.Column, key []string) error {
+	b, err := json.Marshal(planned{s, columns, key})
 	if err != nil {
 		return fmt.Errorf("encode the planned sync: %w", err)
 	}

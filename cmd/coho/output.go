@@ -27,6 +27,9 @@ func showRun(w io.Writer, r *engine.Run) {
 		head += " in " + took(r)
 	}
 	fmt.Fprintf(w, "%s  (run %s)\n", head, r.ID)
+	if len(r.Key) > 0 {
+		fmt.Fprintf(w, "  this row alone: %s\n", keyText(r.Key))
+	}
 	if r.Resumed != "" {
 		fmt.Fprintf(w, "  finished first: what run %s had left\n", r.Resumed)
 	}

@@ -335,6 +335,28 @@ func (s *Server) plan(w http.ResponseWriter, r *http.Request) error {
 	}
 }
 
+// preview shows one row of a sync.
+func (s *Server) preview(w http.ResponseWriter, r *http.Request) error {
+	if err := s.working(); err != nil {
+		return err
+	}
+	sync, err := s.named(r)
+	if err != nil {
+		return err
+	}
+	var ask PreviewRequest
+	if err := body(w, r, &ask); err != nil {
+		return err
+	}
+	ctx, cancel := s.until(r)
+	defer cancel()
+	p, err := s.o.Daemon.Preview(ctx, sync.Name, ask.Key)
+	if err != nil {
+		return err
+	}
+	return reply(w, http.StatusOK, p)
+}
+
 func takesEvents(r *http.Request) bool {
 	return strings.Contains(r.Header.Get("Accept"), "text/event-stream")
 }
