@@ -204,12 +204,17 @@ const (
 	Cleared
 	Skipped
 	Failed
+	Deactivated // a picklist value that can be picked no more, and is not deleted
+	Held        // nobody can say whether it was carried out; it waits for a person
+	// Resent is no end: nobody can say whether the operation was carried out, and
+	// it is sent again. A journal counts it and leaves the operation planned.
+	Resent
 	ResultCount int = iota
 )
 
 // String names the result as JSON does.
 func (r Result) String() string {
-	return [...]string{"created", "updated", "deleted", "cleared", "skipped", "failed"}[r]
+	return [...]string{"created", "updated", "deleted", "cleared", "skipped", "failed", "deactivated", "held", "resent"}[r]
 }
 
 // Outcome is what the destination said of one operation.
@@ -227,6 +232,10 @@ type Outcome struct {
 	Message  string
 	Fields   []string
 	Attempts int // tries the row got in this run
+
+	// Unknown: the answer to it was lost, and nothing can be asked what became of
+	// it. Result says what was done about that; Code and Message say it to people.
+	Unknown bool
 
 	// Omitted are the fields of the operation, by index, that it was carried
 	// out without, because what they refer to is not there: the snapshot must
@@ -261,4 +270,17 @@ type Looker interface {
 type Found struct {
 	ID     string
 	Fields map[string]models.Cell // by the names of Target.Fields
+}
+
+// Mirror is an optional ability of a Target: its rows are compared with what the
+// org holds, and not with what coho wrote there. The snapshot takes in nothing of
+// such a sync, and an unfinished plan is made anew.
+type Mirror interface {
+	// Mirror shows what the org held when the target was opened. hash gives the
+	// identity of a row with a key, as the planner knows it.
+	Mirror(ctx context.Context, hash func(key []string) planner.Hash) (planner.Snapshot, error)
+
+	// CheckPlan says in one line why a plan must not be applied, of which
+	// nothing was sent. rejected is how many rows of the model are not in it.
+	CheckPlan(plan Plan, rejected int64) error
 }

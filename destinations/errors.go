@@ -10,13 +10,23 @@ import (
 // left to send.
 var ErrStopped = errors.New("stopped before every operation was sent")
 
-// BudgetError says that the API budget does not allow further calls.
+// BudgetError says that the API budget, or another limit of the org, does not
+// allow further calls.
 type BudgetError struct {
 	Used, Limit int64
+
+	// Of is what else is limited, such as "events an hour"; "" for API calls.
+	Of string
 }
 
 // Error implements error.
 func (e *BudgetError) Error() string {
+	switch {
+	case e.Of != "" && e.Limit == 0:
+		return fmt.Sprintf("limit of %s used up; run again when there is room, the plan is kept", e.Of)
+	case e.Of != "":
+		return fmt.Sprintf("limit used up: %d of %d %s; run again when there is room, the plan is kept", e.Used, e.Limit, e.Of)
+	}
 	return fmt.Sprintf("API budget used up: %d of %d calls; run again when calls are available, the plan is kept", e.Used, e.Limit)
 }
 

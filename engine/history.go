@@ -47,6 +47,9 @@ type Run struct {
 	Outcomes   *OutcomeCounts  `json:"outcomes,omitempty"`
 	API        *APICounts      `json:"api,omitempty"`
 
+	// Key names the one row that the run was for; nil where it was for all.
+	Key map[string]string `json:"key,omitempty"`
+
 	// Fields and Estimate are a plan's: by field, how many operations send
 	// it; and what applying the plan would cost.
 	Fields   map[string]int64 `json:"fields,omitempty"`
@@ -144,15 +147,27 @@ type OutcomeCounts struct {
 	Cleared int64 `json:"cleared"`
 	Skipped int64 `json:"skipped"`
 	Failed  int64 `json:"failed"`
+
+	// Deactivated counts picklist values that can be picked no more.
+	Deactivated int64 `json:"deactivated,omitempty"`
+
+	// Held counts platform events that wait for a person (on_unknown = "hold"),
+	// and Unknown all whose answer was lost: they are held, were sent again, or
+	// counted as published, and are among the others too.
+	Held    int64 `json:"held,omitempty"`
+	Unknown int64 `json:"unknown,omitempty"`
 }
 
 // Total is the sum over the results.
 func (o OutcomeCounts) Total() int64 {
-	return o.Created + o.Updated + o.Deleted + o.Cleared + o.Skipped + o.Failed
+	return o.Created + o.Updated + o.Deleted + o.Cleared + o.Skipped + o.Failed + o.Deactivated + o.Held
 }
 
-func (o *OutcomeCounts) add(r destinations.Result) {
-	switch r {
+func (o *OutcomeCounts) add(x destinations.Outcome) {
+	if x.Unknown {
+		o.Unknown++
+	}
+	switch x.Result {
 	case destinations.Created:
 		o.Created++
 	case destinations.Updated:
@@ -165,6 +180,10 @@ func (o *OutcomeCounts) add(r destinations.Result) {
 		o.Skipped++
 	case destinations.Failed:
 		o.Failed++
+	case destinations.Deactivated:
+		o.Deactivated++
+	case destinations.Held:
+		o.Held++
 	}
 }
 

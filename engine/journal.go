@@ -47,6 +47,7 @@ func (v unsettled) Read(seqs planner.Seqs) (destinations.Operations, error) {
 // on disk before the store forgets that the row was in flight.
 type journal struct {
 	store      *snapshot.Store
+	mirrors    bool // the org itself is what rows are compared with; the store takes in none
 	rec        *recorder
 	keyColumns []string
 	fields     []string // the plan's, which assignments name by number
@@ -88,18 +89,21 @@ func (j *journal) Settle(_ context.Context, batch uint64, ops []*planner.Operati
 	if len(ops) != len(outcomes) {
 		return fmt.Errorf("settle batch %d: %d operations with %d outcomes", batch, len(ops), len(outcomes))
 	}
-	settlements := make([]snapshot.Settlement, len(ops))
+	settlements := make([]snapshot.Settlement, 0, len(ops))
 	var failed int64
 	said := false
 	for i, o := range outcomes {
-		settlements[i] = snapshot.Settlement{
-			Op: ops[i], Applied: o.Result != destinations.Failed && !passedOver(ops[i].Kind, o), Failed: o.Result == destinations.Failed,
-			Forget: o.Forget, ID: o.ID, Code: o.Code, Message: o.Message, Omitted: o.Omitted,
+		if o.Result != destinations.Resent {
+			s := settlementOf(ops[i], o)
+			if j.mirrors {
+				s = snapshot.Settlement{Op: ops[i]}
+			}
+			settlements = append(settlements, s)
 		}
 		if o.Result == destinations.Failed {
 			failed++
 		}
-		if o.Result == destinations.Failed || passedOver(ops[i].Kind, o) || len(o.Omitted) > 0 {
+		if o.Result == destinations.Failed || o.Unknown || passedOver(ops[i].Kind, o) || len(o.Omitted) > 0 {
 			said = true
 			e := &RowError{
 				Key: keyMap(j.keyColumns, ops[i].Key), Operation: ops[i].Kind.String(),
@@ -122,9 +126,23 @@ func (j *journal) Settle(_ context.Context, batch uint64, ops []*planner.Operati
 		return fmt.Errorf("commit outcomes to the snapshot: %w", err)
 	}
 	j.rec.outcomes(outcomes)
-	j.progress.Settled.Add(int64(len(ops)))
+	j.progress.Settled.Add(int64(len(settlements)))
 	j.progress.Failed.Add(failed)
 	return nil
+}
+
+// settlementOf is an outcome as the snapshot takes it in.
+func settlementOf(op *planner.Operation, o destinations.Outcome) snapshot.Settlement {
+	s := snapshot.Settlement{Op: op, Forget: o.Forget, ID: o.ID, Code: o.Code, Message: o.Message, Omitted: o.Omitted}
+	switch {
+	case o.Result == destinations.Failed:
+		s.Failed = true
+	case o.Result == destinations.Held:
+		s.Held = true
+	default:
+		s.Applied = !passedOver(op.Kind, o)
+	}
+	return s
 }
 
 // passedOver reports a row that was not written and must be planned again:

@@ -59,12 +59,13 @@ func (e *Engine) circles() [][]string {
 	return out
 }
 
-// lookedUp is, by sync, the other syncs whose records it looks up.
+// lookedUp is, by sync, the other syncs whose records it looks up or whose picklist
+// values its records may have.
 func (e *Engine) lookedUp() map[string][]string {
 	out := map[string][]string{}
 	for _, name := range e.o.SyncOrder {
 		for _, other := range e.o.SyncOrder {
-			if other != name && looksUp(e.o.Syncs[name], e.o.Syncs[other]) {
+			if other != name && (looksUp(e.o.Syncs[name], e.o.Syncs[other]) || picksFrom(e.o.Syncs[name], e.o.Syncs[other])) {
 				out[name] = append(out[name], other)
 			}
 		}

@@ -67,7 +67,7 @@ func knows(s *models.Sync, object, field string) bool {
 
 // writes reports whether a sync leaves records of an object in the org.
 func writes(s *models.Sync, object string) bool {
-	return strings.EqualFold(s.Object, object) && s.Mode != models.ModeArchive
+	return s.Picklist == "" && strings.EqualFold(s.Object, object) && s.Mode != models.ModeArchive
 }
 
 // Records implements destinations.Parents.

@@ -84,6 +84,9 @@ func (e *Engine) Plan(ctx context.Context, name string, o PlanOptions) (run *Run
 		}
 		snap = nothing{}
 	}
+	if snap, err = e.compared(ctx, snap, p); err != nil {
+		return nil, err
+	}
 	dir := e.planDir(name, id)
 	plan, err := e.buildFor(ctx, snap, p, dir, o.Full, false, o.Progress)
 	if err != nil {
@@ -113,6 +116,9 @@ func (e *Engine) Plan(ctx context.Context, name string, o PlanOptions) (run *Run
 	run.Samples = samples(&sum, s.Model.PrimaryKey)
 	if gerr := planner.CheckGuards(s.Guards, &sum, s.Mode); gerr != nil {
 		run.Warnings = append(run.Warnings, "a run would halt: "+gerr.Error())
+	}
+	if err := checkPlan(p.target, plan, &sum); err != nil {
+		run.Warnings = append(run.Warnings, "a run would fail: "+err.Error())
 	}
 	rejected, err := plan.Rejected()
 	if err != nil {
@@ -197,8 +203,16 @@ func (e *Engine) readInto(ctx context.Context, src sources.Source, snap planner.
 	}
 	progress.expect(rows)
 	spec := e.spec(p, rows[0].Schema(), full)
+	if _, ok := p.target.(destinations.Mirror); ok {
+		spec.Workers = 1 // there are few rows, and nothing that a log of them could save
+		return planRows(ctx, &spec, parts, snap, dir, p, progress)
+	}
 	spec.OrderLog, spec.OrderLogReadOnly, spec.OrderEarly = filepath.Join(e.syncDir(p.sync.Name), orderFile), !apply, early
-	plan, err := planner.BuildParts(ctx, spec, parts, snap, dir, &progress.Plan)
+	return planRows(ctx, &spec, parts, snap, dir, p, progress)
+}
+
+func planRows(ctx context.Context, spec *planner.Spec, parts []planner.Rows, snap planner.Snapshot, dir string, p *prepared, progress *Progress) (*planner.Plan, error) {
+	plan, err := planner.BuildParts(ctx, *spec, parts, snap, dir, &progress.Plan)
 	if err != nil {
 		return nil, fmt.Errorf("plan sync %s: %w", p.sync.Name, err)
 	}
@@ -259,7 +273,7 @@ func (e *Engine) spec(p *prepared, schema models.Schema, full bool) planner.Spec
 	}
 	spec := planner.Spec{
 		Mode: s.Mode, OnRemoved: s.OnRemoved,
-		Send: s.Write.Send, Nulls: s.Write.Nulls, RetryRejected: s.Write.RetryRejected,
+		Send: s.Write.Send, Nulls: s.Write.Nulls, RetryRejected: s.Write.RetryRejected, OnUnknown: s.Write.OnUnknown,
 		Fields:         p.target.Fields(),
 		KeyNames:       s.Model.PrimaryKey,
 		MatchColumn:    -1,
@@ -271,6 +285,9 @@ func (e *Engine) spec(p *prepared, schema models.Schema, full bool) planner.Spec
 		NormalizeMatch: p.target.NormalizeMatch,
 		MatchIsKey:     matchIsKey(p),
 		Full:           full,
+	}
+	if s.Mode == models.ModeAll {
+		spec.Mode, spec.OnRemoved = models.ModeUpsert, models.RemovedDelete
 	}
 	for _, k := range s.Model.PrimaryKey {
 		spec.KeyColumns = append(spec.KeyColumns, index[k])
@@ -393,12 +410,13 @@ func (nothing) Close() error                    { return nil }
 type planned struct {
 	Sync    *models.Sync    `json:"sync"`
 	Columns []models.Column `json:"columns"`
+	Key     []string        `json:"key,omitempty"` // of the one row that the plan is of
 }
 
 const plannedFile = "sync.json"
 
-func savePlanned(dir string, s *models.Sync, columns []models.Column) error {
-	b, err := json.Marshal(planned{s, columns})
+func savePlanned(dir string, s *models.Sync, columns []models.Column, key []string) error {
+	b, err := json.Marshal(planned{s, columns, key})
 	if err != nil {
 		return fmt.Errorf("encode the planned sync: %w", err)
 	}

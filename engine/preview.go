@@ -85,6 +85,9 @@ func (e *Engine) Preview(ctx context.Context, name string, key []string) (pre *P
 	if len(key) != len(s.Model.PrimaryKey) {
 		return nil, usagef("the key of sync %s has %d columns (%v), and %d values were given", name, len(s.Model.PrimaryKey), s.Model.PrimaryKey, len(key))
 	}
+	if s.Picklist != "" {
+		return nil, usagef("sync %s is of picklist values, which are planned together: `coho plan %s` shows them", name, name)
+	}
 	if err := e.Lock("coho plan " + name); err != nil {
 		return nil, err
 	}
@@ -113,7 +116,7 @@ func (e *Engine) Preview(ctx context.Context, name string, key []string) (pre *P
 	}
 	spec := e.spec(p, p.schema, false)
 	a := &alone{p: p, spec: &spec, wanted: spec.KeyHash(key), cells: make([][]byte, len(p.schema.Columns()))}
-	if err := e.readAlone(ctx, a); err != nil {
+	if err := e.readAlone(ctx, a, store); err != nil {
 		return nil, err
 	}
 	pre.InModel = a.same
@@ -147,6 +150,8 @@ type alone struct {
 	spec   *planner.Spec
 	wanted planner.Hash
 	same   int    // rows with the key
+	read   int64  // rows of the model that have a key
+	held   bool   // the snapshot has an entry for the row
 	match  string // its match value, folded; "" where there is none to compare
 	first  []byte // the frame of the first of them
 	frames [][]byte
@@ -158,9 +163,14 @@ type alone struct {
 
 // readAlone reads the model for the row, and, where rows of other keys may be
 // the same record, once more for those.
-func (e *Engine) readAlone(ctx context.Context, a *alone) error {
+func (e *Engine) readAlone(ctx context.Context, a *alone, store *snapshot.Store) error {
+	rec, held, err := recordOf(store, a.wanted)
+	if err != nil {
+		return err
+	}
+	a.held = held
 	a.keys = []planner.Hash{a.wanted}
-	err := e.eachRow(ctx, a, func(h planner.Hash, frame []byte) {
+	err = e.eachRow(ctx, a, func(h planner.Hash, frame []byte) {
 		if h != a.wanted {
 			return
 		}
@@ -169,17 +179,25 @@ func (e *Engine) readAlone(ctx context.Context, a *alone) error {
 			a.frames = append(a.frames, bytes.Clone(frame))
 		}
 	})
-	if err != nil || a.same == 0 {
+	if err != nil {
 		return err
 	}
-	a.first = a.frames[0]
+	if a.same > 0 {
+		a.first = a.frames[0]
+	}
 	if a.same > 1 || a.spec.MatchColumn < 0 || a.spec.MatchIsKey {
 		return nil
 	}
-	if err := models.SplitFrame(a.first, a.cells); err != nil {
-		return err
+	if a.same == 0 {
+		// A row of another key may have taken the record over.
+		a.match = a.p.target.NormalizeMatch(rec.Match)
+	} else {
+		if err := models.SplitFrame(a.first, a.cells); err != nil {
+			return err
+		}
+		a.match = a.matchValue()
 	}
-	if a.match = a.matchValue(); a.match == "" {
+	if a.match == "" {
 		return nil
 	}
 	return e.eachRow(ctx, a, func(h planner.Hash, frame []byte) {
@@ -223,6 +241,7 @@ func (e *Engine) eachRow(ctx context.Context, a *alone, each func(h planner.Hash
 	if rows.Schema().Version() != a.p.schema.Version() {
 		return fmt.Errorf("read model %s: its columns changed while it was read; try again", m.Name)
 	}
+	a.read = 0
 	for rows.Next() {
 		frame := rows.Row()
 		if err := models.SplitFrame(frame, a.cells); err != nil {
@@ -231,6 +250,7 @@ func (e *Engine) eachRow(ctx context.Context, a *alone, each func(h planner.Hash
 		var h planner.Hash
 		var ok bool
 		if h, ok, a.buf = a.spec.RowHash(a.p.schema, a.cells, a.buf); ok {
+			a.read++
 			each(h, frame)
 		}
 	}
@@ -251,6 +271,24 @@ func (a *alone) Row() []byte { return a.frames[a.at-1] }
 
 // Err implements planner.Rows.
 func (a *alone) Err() error { return nil }
+
+// recordOf reads what the snapshot holds of a row, and whether that is anything.
+func recordOf(store *snapshot.Store, h planner.Hash) (rec planner.Record, held bool, err error) {
+	cur, err := planner.NewAlone(store, h).Scan(planner.Hash{}, planner.Hash{})
+	if err != nil {
+		return rec, false, fmt.Errorf("read the snapshot: %w", err)
+	}
+	defer func() { err = errors.Join(err, cur.Close()) }()
+	if !cur.Next() {
+		return rec, false, cur.Err()
+	}
+	if cur.Entry().Acked {
+		if rec, err = cur.Record(); err != nil {
+			return rec, true, fmt.Errorf("read the snapshot: %w", err)
+		}
+	}
+	return rec, true, nil
+}
 
 // mapped shows the row's columns and what the mapping makes of them.
 func (pre *Preview) mapped(p *prepared, spec *planner.Spec, a *alone) (match string, err error) {

@@ -197,6 +197,6 @@ func (r *recorder) outcomes(os []destinations.Outcome) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, o := range os {
-		r.run.Outcomes.add(o.Result)
+		r.run.Outcomes.add(o)
 	}
 }

@@ -28,6 +28,11 @@ type RunOptions struct {
 	// ApproveRun, if set, approves the plan of that run and no other: a plan
 	// that was replaced meanwhile is a *UsageError.
 	ApproveRun string
+	// Key, if set, is the text of each primary key column of the one row that is
+	// run: no other is sent. It is for Engine.Run; Full then sends all fields of
+	// that row, and forgets nothing. While the plan of an earlier run waits it is
+	// a *UsageError.
+	Key []string
 	// Trigger says who or what started the run, for the history.
 	Trigger string
 	// Sequence and SequenceRun name the sequence that the run is a part of,
@@ -66,6 +71,9 @@ func (e *Engine) Run(ctx context.Context, name string, o RunOptions) (*Run, erro
 	if err := e.Lock("coho run " + name); err != nil {
 		return nil, err
 	}
+	if o.Key != nil && len(o.Key) != len(s.Model.PrimaryKey) {
+		return nil, usagef("the key of sync %s has %d columns (%v), and %d values were given", name, len(s.Model.PrimaryKey), s.Model.PrimaryKey, len(o.Key))
+	}
 	if o.ApproveRun != "" {
 		if of, err := e.Approval(o.ApproveRun); err != nil {
 			return nil, err
@@ -79,6 +87,11 @@ func (e *Engine) Run(ctx context.Context, name string, o RunOptions) (*Run, erro
 		return nil, err
 	}
 	defer release()
+	if o.Key != nil {
+		if err := e.besidePlan(name); err != nil {
+			return nil, err
+		}
+	}
 	if o.Progress == nil {
 		o.Progress = &Progress{}
 	}
@@ -91,6 +104,9 @@ func (e *Engine) Run(ctx context.Context, name string, o RunOptions) (*Run, erro
 		}
 	}
 	run := &Run{ID: id, Sync: name, Status: Running, StartedAt: started, Outcomes: &OutcomeCounts{}, API: &APICounts{Remaining: -1}, Errors: []ErrorCount{}, Trigger: o.Trigger, Sequence: o.Sequence, SequenceRun: o.SequenceRun, ConfigHash: ConfigHash(s), PID: os.Getpid()}
+	if o.Key != nil {
+		run.Key = keyMap(s.Model.PrimaryKey, o.Key)
+	}
 	if err := e.history.save(run); err != nil {
 		return nil, err
 	}
@@ -147,7 +163,7 @@ func statusOf(run *Run, err error) Status {
 	var guard *planner.GuardError
 	var budget *destinations.BudgetError
 	switch {
-	case err == nil && (run.Outcomes.Failed > 0 || run.Rows.Rejected > 0):
+	case err == nil && (run.Outcomes.Failed+run.Outcomes.Held > 0 || run.Rows.Rejected > 0):
 		return CompletedWithErrors
 	case err == nil:
 		return Succeeded
@@ -167,6 +183,8 @@ type running struct {
 	rec      *recorder
 	run      *Run
 	progress *Progress
+	// modelRows is, of a run of one row, how many rows with a key the model has.
+	modelRows int64
 }
 
 func (r *running) execute(ctx, work context.Context) (err error) {
@@ -194,11 +212,18 @@ func (r *running) execute(ctx, work context.Context) (err error) {
 	}
 	defer r.charge(p.target)
 	r.run.Warnings = append(r.run.Warnings, p.target.Warnings()...)
-	if err := r.e.bind(store, p, r.options.Full); err != nil {
+	if err := r.e.bind(store, p, r.options.Full && r.options.Key == nil); err != nil {
 		return err
 	}
+	if r.options.Key != nil {
+		return r.executeAlone(ctx, work, store, p)
+	}
 	dir := r.e.planDir(r.sync.Name, r.run.ID)
-	plan, err := r.e.build(ctx, store, p, dir, r.options.Full, r.progress)
+	snap, err := r.e.compared(ctx, store, p)
+	if err != nil {
+		return stopped(ctx, err)
+	}
+	plan, err := r.e.build(ctx, snap, p, dir, r.options.Full, r.progress)
 	if err != nil {
 		return errors.Join(stopped(ctx, err), os.RemoveAll(dir))
 	}
@@ -209,13 +234,16 @@ func (r *running) execute(ctx, work context.Context) (err error) {
 	}()
 	sum := plan.Summary()
 	r.count(&sum)
-	if err := r.recordRejected(store, plan, p.sync.Model.PrimaryKey); err != nil {
+	if err := r.recordRejected(store, plan, p.sync.Model.PrimaryKey, nil); err != nil {
 		return errors.Join(err, os.RemoveAll(dir))
 	}
 	r.run.Choice = p.target.Estimate(sum).Choice
+	if err := checkPlan(p.target, plan, &sum); err != nil {
+		return errors.Join(err, os.RemoveAll(dir))
+	}
 
 	ref := snapshot.PlanRef{RunID: r.run.ID, Dir: filepath.Base(dir), Full: r.options.Full, Fields: plan.Fields()}
-	if err := savePlanned(dir, p.sync, p.schema.Columns()); err != nil {
+	if err := savePlanned(dir, p.sync, p.schema.Columns(), nil); err != nil {
 		return errors.Join(err, os.RemoveAll(dir))
 	}
 	if gerr := planner.CheckGuards(r.sync.Guards, &sum, r.sync.Mode); gerr != nil && !r.options.Approve {
@@ -254,6 +282,9 @@ func (r *running) unfinished(ctx, work context.Context, store *snapshot.Store) (
 	if halted && (!r.options.Approve || r.options.Full) {
 		return false, r.drop(store, dir)
 	}
+	if !halted && r.sync.Picklist != "" {
+		return false, r.forget(store, dir)
+	}
 
 	r.progress.enter("resuming")
 	// Finishing the plan is only right where the config still means what the
@@ -267,7 +298,7 @@ func (r *running) unfinished(ctx, work context.Context, store *snapshot.Store) (
 		return false, stopped(ctx, fmt.Errorf("destination %s: %w", r.sync.Destination, err))
 	}
 	if be := bound(store, r.sync, org); be != nil {
-		if r.options.Full && !be.FullIsUnsafe {
+		if r.options.Full && r.options.Key == nil && !be.FullIsUnsafe {
 			return false, nil // bind forgets the plan with the rest
 		}
 		return false, be
@@ -310,7 +341,7 @@ func (r *running) unfinished(ctx, work context.Context, store *snapshot.Store) (
 		sum := plan.Summary()
 		r.count(&sum)
 		r.run.Choice = target.Estimate(sum).Choice
-		if err := r.recordRejected(store, plan, s.Model.PrimaryKey); err != nil {
+		if err := r.recordRejected(store, plan, s.Model.PrimaryKey, nil); err != nil {
 			return false, err
 		}
 		return true, r.apply(ctx, work, store, plan, target, s.Model.PrimaryKey)
@@ -415,7 +446,8 @@ func (r *running) apply(ctx, work context.Context, store *snapshot.Store, plan *
 	}
 	r.progress.Total.Store(total)
 	r.progress.Settled.Store(settled.Len())
-	j := &journal{store: store, rec: r.rec, keyColumns: keyColumns, fields: plan.Fields(), progress: r.progress}
+	_, mirrors := target.(destinations.Mirror)
+	j := &journal{store: store, mirrors: mirrors, rec: r.rec, keyColumns: keyColumns, fields: plan.Fields(), progress: r.progress}
 	err = target.Apply(work, destinations.Application{Plan: planView{plan, store}, Journal: j, Stop: ctx.Done()})
 	if ferr := r.rec.flush(); ferr != nil {
 		err = errors.Join(err, ferr)
@@ -433,6 +465,9 @@ func (r *running) apply(ctx, work context.Context, store *snapshot.Store, plan *
 		return fmt.Errorf("defect: %d of %d operations have an outcome after the plan was applied; the plan is kept", n, total)
 	}
 	r.progress.enter("committing")
+	if mirrors {
+		return errors.Join(plan.Remove(), r.drop(store, plan.Dir()))
+	}
 	notes, err := plan.Notes()
 	if err != nil {
 		return fmt.Errorf("read the plan's notes: %w", err)
@@ -479,14 +514,18 @@ func rowCounts(sum *planner.Summary) RowCounts {
 	return RowCounts{Read: c.Read, Unchanged: c.Unchanged, Added: c.Added, Changed: c.Changed, Removed: c.Removed, Rejected: c.Rejected}
 }
 
-// recordRejected puts the plan's rejected rows among the run's row errors.
-func (r *running) recordRejected(store *snapshot.Store, plan *planner.Plan, keyColumns []string) error {
+// recordRejected puts the plan's rejected rows, or those of one key, among the run's
+// row errors.
+func (r *running) recordRejected(store *snapshot.Store, plan *planner.Plan, keyColumns []string, only *planner.Hash) error {
 	rows, err := plan.Rejected()
 	if err != nil {
 		return fmt.Errorf("read the plan's rejected rows: %w", err)
 	}
 	for rows.Next() {
 		row := rows.Rejected()
+		if only != nil && row.KeyHash != *only {
+			continue
+		}
 		e := &RowError{
 			Key: keyMap(keyColumns, row.Key), Operation: row.Kind.String(),
 			Code: row.Code, Message: row.Message, Fields: row.Fields,

@@ -30,6 +30,10 @@ const (
 	ModeUpdate  Mode = "update"
 	ModeUpsert  Mode = "upsert"
 	ModeArchive Mode = "archive"
+
+	// ModeAll is that of picklist syncs: the model's rows are all of the active
+	// values.
+	ModeAll Mode = "all"
 )
 
 // OnRemoved says what happens to the record of a row that left the model.
@@ -81,7 +85,7 @@ type Write struct {
 	SplitRetries         bool
 	MaxAttempts          int    // tries a row gets in one run
 	RetryRejected        string // always, backoff, on_change
-	OnUnknown            string // hold, resend, accept: inserts of which nobody can say any more whether they landed
+	OnUnknown            string // hold, resend, accept: inserts and platform events of which nobody can say any more whether they landed
 	Send                 string // changed, all
 	Nulls                string // on_change, write, ignore
 	InvalidRelationships string // error, omit_values, omit_records
@@ -127,8 +131,12 @@ type Timing struct {
 }
 
 // Sync is a model, a destination's object, a mode, a match rule and mappings.
+//
+// In a picklist sync the rows are values of a list: its Match is the value's API
+// name, which is also the key, and Fields are the value's label, default and order.
 type Sync struct {
 	Name        string
+	Picklist    string `json:",omitempty"` // the field, or the global value set; "" for syncs of records
 	Model       Model
 	Destination string
 	Object      string

@@ -198,6 +198,9 @@ func recorded(r *Record, field string) (models.Cell, bool) {
 // model.
 func (j *joiner) removed() error {
 	e := &j.entry
+	if e.held() {
+		return nil // should the row return, it is still not known what became of it
+	}
 	if !e.Acked {
 		return j.note(Note{Kind: NoteForget, Entry: Entry{KeyHash: e.KeyHash}})
 	}

@@ -178,6 +178,9 @@ func (j *joiner) matched(rec []byte) error {
 	if err := j.checkDisplaced(); err != nil {
 		return err
 	}
+	if e.held() {
+		return j.unknown(rec)
+	}
 	same := e.Fingerprint == Hash(rec[16:32]) && !e.Displaced
 	if e.Acked && !j.spec.Full {
 		if same && !e.Gone && !e.Refused {

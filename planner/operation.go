@@ -163,6 +163,11 @@ const (
 	// the sync's retry_rejected says that it is not yet due again. The message
 	// names the code of the refusal.
 	CodeRetryLater = "RETRY_LATER"
+
+	// CodeUnknown: nobody can say whether the destination carried out what was
+	// sent for the row, and Spec.OnUnknown holds it for a person. It is also the
+	// RefusedCode of such a row's entry.
+	CodeUnknown = "UNKNOWN_OUTCOME"
 )
 
 // Rejected is a row that cannot be sent at all.

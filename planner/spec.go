@@ -34,6 +34,11 @@ type Spec struct {
 	Nulls         string // on_change, write, ignore; "" is on_change
 	RetryRejected string // always, backoff, on_change; "" is always
 
+	// OnUnknown says what becomes of a row whose entry has CodeUnknown: "hold"
+	// rejects it run after run, "resend" plans it again, "accept" takes it as
+	// done; "" is hold. Full plans it again in any case.
+	OnUnknown string
+
 	// Full plans every row again, with all of its fields, whatever the
 	// snapshot says; rows that an insert sync has inserted are left out.
 	Full bool

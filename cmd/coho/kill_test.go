@@ -25,12 +25,17 @@ func rounds(few int) int {
 	return few
 }
 
-// killedAtCall runs the accounts sync in a process that is killed when the org
-// gets its n-th call, before the call is worked on. alive says that the run
-// ended before that.
+// killedAtCall runs the accounts sync in a process that is killed; see killed.
 func (w *world) killedAtCall(n int64) (alive bool) {
 	w.t.Helper()
-	cmd := w.child("run", "accounts", "--json")
+	return w.killed(n, "run", "accounts", "--json")
+}
+
+// killed runs a command in a process that is killed when the org gets its n-th
+// call, before the call is worked on. alive says that it ended before that.
+func (w *world) killed(n int64, args ...string) (alive bool) {
+	w.t.Helper()
+	cmd := w.child(args...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	var calls atomic.Int64

@@ -27,6 +27,9 @@ func showRun(w io.Writer, r *engine.Run) {
 		head += " in " + took(r)
 	}
 	fmt.Fprintf(w, "%s  (run %s)\n", head, r.ID)
+	if len(r.Key) > 0 {
+		fmt.Fprintf(w, "  this row alone: %s\n", keyText(r.Key))
+	}
 	if r.Resumed != "" {
 		fmt.Fprintf(w, "  finished first: what run %s had left\n", r.Resumed)
 	}
@@ -35,7 +38,10 @@ func showRun(w io.Writer, r *engine.Run) {
 	}
 	if r.Outcomes != nil && (r.Operations.Total() > 0 || r.Outcomes.Total() > 0) {
 		o := r.Outcomes
-		fmt.Fprintf(w, "  outcomes    %s\n", counts("none", count{"created", o.Created}, count{"updated", o.Updated}, count{"deleted", o.Deleted}, count{"cleared", o.Cleared}, count{"skipped", o.Skipped}, count{"failed", o.Failed}))
+		fmt.Fprintf(w, "  outcomes    %s\n", counts("none", count{"created", o.Created}, count{"updated", o.Updated}, count{"deleted", o.Deleted}, count{"cleared", o.Cleared}, count{"skipped", o.Skipped}, count{"deactivated", o.Deactivated}, count{"failed", o.Failed}, count{"held", o.Held}))
+		if o.Unknown > 0 {
+			fmt.Fprintf(w, "  unknown     %s whose answer was lost, so nobody can say whether it was published\n", plural(o.Unknown, "event"))
+		}
 	}
 	if r.API != nil {
 		line := plural(r.API.Calls, "call")

@@ -13,14 +13,16 @@ import (
 
 // preview shows one row of a sync.
 func (c *cli) preview(ctx context.Context, x *conducted, sync string, parts []string, detailed bool) error {
+	var p *engine.Preview
+	var err error
 	if x.daemon != nil {
-		return &engine.UsageError{Message: "coho plan --key cannot ask a daemon; `coho serve` holds the state, stop it first, or plan the whole sync"}
+		p, err = x.daemon.Preview(ctx, sync, parts)
+	} else {
+		var key []string
+		if key, err = x.engine.RowKey(sync, parts); err == nil {
+			p, err = x.engine.Preview(ctx, sync, key)
+		}
 	}
-	key, err := x.engine.RowKey(sync, parts)
-	if err != nil {
-		return err
-	}
-	p, err := x.engine.Preview(ctx, sync, key)
 	if err != nil {
 		return fmt.Errorf("sync %s: %w", sync, err)
 	}

@@ -16,6 +16,7 @@ import (
 func (c *cli) runCommand() *cobra.Command {
 	var full, approve, dryRun, all bool
 	var sequence, afterDBT string
+	var key []string
 	cmd := &cobra.Command{
 		Use:   "run SYNC...",
 		Short: "Run syncs now",
@@ -26,6 +27,11 @@ Beside a running ` + "`coho serve`" + ` the daemon runs them, and this command s
 they are; Ctrl-C stops those runs as it would stop its own: the first time gently,
 the second at once. What a connection that is lost leaves running goes on.
 
+With --key one row is sent alone: planned as the whole model's plan would have it
+and sent whatever retry_rejected says, with --full all of its fields. Nothing else
+is sent. While the plan of an earlier run waits the command refuses, since that may
+hold the row too.
+
 With --after-dbt, syncs whose dbt model failed or was skipped in that dbt run are
 left out, each with a line that says why; that is no error, and the others run.
 
@@ -34,6 +40,7 @@ left out, each with a line that says why; that is no error, and the others run.
   coho run --sequence nightly
   coho run --all --after-dbt target/run_results.json
   coho run --all --json
+  coho run accounts --key A17     # that row alone
   coho run accounts --approve     # go on with the plan that a guard halted`,
 		ValidArgsFunction: c.completeSyncs,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -46,6 +53,15 @@ left out, each with a line that says why; that is no error, and the others run.
 			if chosen != 1 {
 				return &flagError{errors.New("coho run: name syncs, or give --sequence NAME, or --all")}
 			}
+			if len(key) > 0 && (len(args) != 1 || afterDBT != "") {
+				return &flagError{errors.New("coho run --key: name one sync, without --after-dbt")}
+			}
+			if len(key) > 0 && dryRun {
+				if full {
+					return &flagError{errors.New("coho run --dry-run --key: without --full")}
+				}
+				return c.conductState(cmd.Context(), func(x *conducted) error { return c.preview(cmd.Context(), x, args[0], key, false) })
+			}
 			return c.conductState(cmd.Context(), func(x *conducted) error {
 				var leaveOut map[string]string
 				if afterDBT != "" {
@@ -54,7 +70,7 @@ left out, each with a line that says why; that is no error, and the others run.
 						return &flagError{fmt.Errorf("--after-dbt: %w", err)}
 					}
 				}
-				return c.run(cmd.Context(), x, args, sequence, all, full, approve, dryRun, leaveOut)
+				return c.run(cmd.Context(), x, args, sequence, key, all, full, approve, dryRun, leaveOut)
 			})
 		},
 	}
@@ -63,6 +79,7 @@ left out, each with a line that says why; that is no error, and the others run.
 	f.BoolVar(&all, "all", false, "run every sync, parents before those that look them up")
 	f.BoolVar(&full, "full", false, "send every row again; forget state bound to another org, object, match field or primary key")
 	f.BoolVar(&approve, "approve", false, "pass the guards; where a run was halted by one, go on with that very plan")
+	f.StringArrayVar(&key, "key", nil, "run the row with this primary key alone: `VALUE`, or COLUMN=VALUE for each column")
 	f.StringVar(&afterDBT, "after-dbt", "", "the run_results.json of a dbt run: leave out syncs whose dbt model failed or was skipped in it")
 	f.BoolVar(&dryRun, "dry-run", false, "same as coho plan")
 	return cmd
@@ -70,7 +87,7 @@ left out, each with a line that says why; that is no error, and the others run.
 
 // run runs what the command line names: syncs one after another, a sequence, or
 // all; without those left out, each of which has its reason.
-func (c *cli) run(ctx context.Context, x *conducted, names []string, sequence string, all, full, approve, dryRun bool, leaveOut map[string]string) error {
+func (c *cli) run(ctx context.Context, x *conducted, names []string, sequence string, key []string, all, full, approve, dryRun bool, leaveOut map[string]string) error {
 	if dryRun {
 		meant, err := x.meant(names, sequence, all)
 		if err != nil {
@@ -102,8 +119,12 @@ func (c *cli) run(ctx context.Context, x *conducted, names []string, sequence st
 		if leaveOut, err = x.leftOut(ctx, names, sequence, all, leaveOut); err != nil {
 			return err
 		}
-		ask := server.StartRequest{LeaveOut: leaveOut, Syncs: names, Sequence: sequence, All: all, Full: full, Approve: approve, By: strings.TrimPrefix(o.Trigger, "cli ")}
+		ask := server.StartRequest{LeaveOut: leaveOut, Syncs: names, Sequence: sequence, All: all, Full: full, Approve: approve, Key: key, By: strings.TrimPrefix(o.Trigger, "cli ")}
 		err = runByDaemon(ctx, x, ask, live, c.abort, each)
+	case len(key) > 0:
+		if o.Key, err = x.engine.RowKey(names[0], key); err == nil {
+			err = x.engine.RunSyncs(ctx, names, o, live.begin, each)
+		}
 	case sequence != "":
 		err = x.engine.RunSequence(ctx, sequence, o, live.begin, each)
 	case all:

@@ -216,6 +216,10 @@ func explain(code string) string {
 		return "The match column is null, so the row's record cannot be found; leave such rows out, or fill the column."
 	case "INVALID_VALUE":
 		return "The field cannot take the value; change the query or map the field through an expression."
+	case "UNKNOWN_OUTCOME":
+		return "The org's answer was lost, so the event may have been published or not. on_unknown = \"resend\" sends it again, perhaps twice; with \"hold\" look at what subscribers got: coho run SYNC --full sends the events that are held, and one run with on_unknown = \"accept\" counts them as published."
+	case "PICKLIST_REFUSED":
+		return "The org would not take the list as it would have become, so none of it was sent; the message says why. The next run compares anew."
 	case "NOT_FOUND":
 		return "No record of the org has the row's match value; create the record, use mode upsert, or leave the row out of the model's query."
 	case "MULTIPLE_MATCHES":

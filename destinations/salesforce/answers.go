@@ -452,7 +452,7 @@ func (r *run) settleJob(ctx context.Context, j *job, batch destinations.Batch, a
 		case completeRow:
 			left.complete = left.complete.Append(op.Seq)
 		case stopRun:
-			stop = stopError(o)
+			stop = r.stopError(o)
 		}
 		if s.len() >= settleRows {
 			if err := flush(); err != nil {

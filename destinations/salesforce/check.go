@@ -111,8 +111,12 @@ func (c *checker) run(ctx context.Context) (*Target, error) {
 		c.names = append(c.names, object.Fields[i].Name)
 	}
 	c.checkObject()
-	t := &Target{client: c.client, sync: c.sync, object: object, idField: c.idField()}
-	t.match = c.checkMatch()
+	t := &Target{client: c.client, sync: c.sync, object: object, idField: c.idField(), event: isEvent(object.Name)}
+	if t.event {
+		c.checkEvent()
+	} else {
+		t.match = c.checkMatch()
+	}
 	seen := make(map[string]bool)
 	for i := range c.sync.Fields {
 		col, err := c.checkField(ctx, &c.sync.Fields[i], t.match)
@@ -128,7 +132,7 @@ func (c *checker) run(ctx context.Context) (*Target, error) {
 		t.columns = append(t.columns, col)
 	}
 	c.checkSort()
-	if c.sync.Mode == models.ModeInsert {
+	if c.sync.Mode == models.ModeInsert && !t.event {
 		t.keyField = c.insertKey(t)
 	}
 	c.checkRequired(seen, t.match)

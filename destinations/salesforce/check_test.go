@@ -65,6 +65,11 @@ func TestOpenRefuses(t *testing.T) {
 		{"omit", func(s *models.Sync) { s.Write.InvalidRelationships = "omit" }, "invalid_relationships"},
 		{"duplicates in bulk", func(s *models.Sync) { s.Write.AllowDuplicates, s.Write.IngestionAPI = true, "bulk" }, "allow_duplicates"},
 		{"rule", func(s *models.Sync) { s.Write.AssignmentRule = "mine" }, "assignment_rule"},
+		{"event upserted", func(s *models.Sync) { s.Object = "Order_Placed__e" }, `mode "upsert": platform event Order_Placed__e can only be published`},
+		{"event by match", func(s *models.Sync) { s.Object, s.Mode = "Order_Placed__e", models.ModeInsert }, "no record that could be found; map Warehouse_Key__c under fields"},
+		{"event by bulk", func(s *models.Sync) {
+			s.Object, s.Mode, s.Write.IngestionAPI = "Order_Placed__e", models.ModeInsert, "bulk"
+		}, "do not tell their EventUuid"},
 		{"API", func(s *models.Sync) { s.Write.IngestionAPI = "soap" }, "ingestion_api"},
 	}
 	columns := append(accountColumns[:len(accountColumns):len(accountColumns)], models.Column{Name: "born", Type: "date", Kind: models.Date})

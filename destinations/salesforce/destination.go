@@ -39,6 +39,7 @@ type Destination struct {
 	client  *api.Client
 	options Options
 	limiter *limiter // shared by all runs
+	hourly  *hourly  // of events, shared by all runs
 	tally   *tally   // of all runs
 }
 
@@ -58,7 +59,7 @@ func New(client *api.Client, o Options) *Destination {
 	if o.RetryPause <= 0 {
 		o.RetryPause = time.Second
 	}
-	return &Destination{client: client, options: o, limiter: newLimiter(0), tally: new(tally)}
+	return &Destination{client: client, options: o, limiter: newLimiter(0), hourly: newHourly(), tally: new(tally)}
 }
 
 // Org returns the org's Id, in 18 characters.
@@ -75,6 +76,9 @@ func (d *Destination) Org(ctx context.Context) (string, error) {
 
 // Open checks a sync against the org's describe.
 func (d *Destination) Open(ctx context.Context, sync *models.Sync, columns []models.Column) (destinations.Target, error) {
+	if sync.Picklist != "" {
+		return d.openPicklist(ctx, sync, columns)
+	}
 	calls := new(atomic.Int64)
 	c := &checker{client: d.client, sync: sync, columns: columns}
 	t, err := c.run(api.CountCalls(ctx, calls))
@@ -85,7 +89,7 @@ func (d *Destination) Open(ctx context.Context, sync *models.Sync, columns []mod
 		return nil, c.problems
 	}
 	t.calls = calls
-	t.options, t.limiter, t.tally = d.options, d.limiter, d.tally
+	t.options, t.limiter, t.hourly, t.tally = d.options, d.limiter, d.hourly, d.tally
 	t.log = d.options.Logger.With("sync", sync.Name, "object", t.object.Name)
 	t.warnings = c.warnings
 	for _, col := range t.columns {
@@ -154,6 +158,7 @@ type Target struct {
 	client   *api.Client
 	options  Options
 	limiter  *limiter // the org's
+	hourly   *hourly  // the org's
 	tally    *tally   // the org's
 	log      *slog.Logger
 	sync     *models.Sync
@@ -167,6 +172,8 @@ type Target struct {
 	// keyless: the sync inserts, and no field of the mapping finds a record
 	// again. Only Bulk API 1.0 can then say what became of an insert.
 	keyless bool
+
+	event bool // the object is a platform event
 
 	hasCreateOnly bool
 	lockField     int // the column whose parents rows would fight over; -1: none
@@ -224,6 +231,9 @@ func (t *Target) Estimate(s planner.Summary) destinations.Estimate {
 	r.lanes = t.lockField >= 0 && !t.serial() && parallelism(&t.sync.Write) > 1 && s.Fields[t.columns[t.lockField].Name] > 0
 	e := estimate(r, &t.sync.Write, s)
 	e.APICalls += t.lookUpCalls(r, s) + t.referenceCalls(s)
+	if t.event && e.APICalls > 0 {
+		e.APICalls++ // the org's limits
+	}
 	return e
 }
 

@@ -132,6 +132,21 @@
 // in such a sync, and rows that stay locked are tried in ever smaller batches
 // and at last in a serial job, since Collections could lose an answer.
 //
+// # Platform events
+//
+// Events go by Collections, at most as many an hour as /limits says. Their answers
+// hold the EventUuid, which takes the place of a record's Id: the Id is not always
+// unique. Nothing can be asked about an event, so one whose answer was lost, in
+// this run or by an earlier one's death, is Unknown: planned again (Resent), Held,
+// or taken as Created, as on_unknown says.
+//
+// # Picklist values
+//
+// A picklist sync has a target of its own: the list is read when the sync is opened,
+// rows are compared with it (destinations.Mirror), and the whole of it goes back in
+// one Metadata API call. Doing that twice changes nothing more, so a plan that was
+// cut short is dropped and made anew of what the org then holds.
+//
 // # After a crash
 //
 // Apply begins with the batches that the journal still holds open. A job with

@@ -72,6 +72,9 @@ func routes(w *models.Write) route {
 
 // route is how the sync's operations go.
 func (t *Target) route() route {
+	if t.event {
+		return route{rest: true, cause: "platform events", why: "platform events, whose EventUuid no bulk job tells"}
+	}
 	if t.keyless {
 		return route{bulk: true, bulk1: true, why: "no mapped field carries the primary key, and no other API says what became of an insert whose answer was lost"}
 	}

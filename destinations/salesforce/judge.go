@@ -76,6 +76,9 @@ func (r *run) judge(ctx context.Context, row *row, a answer) (destinations.Outco
 			return o, completeRow
 		}
 	}
+	if r.t.event && o.Code == codeLimit {
+		return o, stopRun
+	}
 	message := ""
 	if len(a.errors) > 0 {
 		message = a.errors[0].Message
@@ -131,6 +134,9 @@ func (r *run) accepted(row *row, a answer) (destinations.Outcome, verdict) {
 	switch row.op.Kind {
 	case planner.Insert:
 		o.Result = destinations.Created
+		if r.t.event {
+			o.ID = eventUUID(a.errors)
+		}
 	case planner.Update:
 		o.Result = destinations.Updated
 	case planner.ClearFields:
@@ -192,6 +198,9 @@ func cut(s string) string {
 }
 
 // stopError is the error that ends a run because of a row's answer.
-func stopError(o destinations.Outcome) error {
+func (r *run) stopError(o destinations.Outcome) error {
+	if r.t.event && o.Code == codeLimit {
+		return r.t.hourly.refusedByLimit(o.Message)
+	}
 	return fmt.Errorf("the org refuses every row: %s: %s (%s)", o.Code, o.Message, api.Explain(o.Code))
 }

@@ -13,6 +13,9 @@ import (
 // Look reads the mapped fields of the records with an Id, or with a match value.
 // A field of references holds the Id of the record that it refers to.
 func (t *Target) Look(ctx context.Context, id, match string) ([]destinations.Found, error) {
+	if t.event {
+		return nil, nil // an event is no record
+	}
 	by, value := t.idField, id
 	if id == "" {
 		by, value = t.match, match

@@ -95,6 +95,9 @@ func (r *run) closeBatch(ctx context.Context, b destinations.Batch) error {
 // upsert, update or delete may be sent twice; an insert may not, so its rows
 // are looked for by their key.
 func (r *run) giveUp(ctx context.Context, b destinations.Batch, pending *planner.SettledSet) error {
+	if r.t.event {
+		return r.settleLost(ctx, b, pending)
+	}
 	r.doubtful.Add(b.Seqs)
 	if b.Step == callCreate.String() {
 		if err := r.settleLanded(ctx, b, pending); err != nil {

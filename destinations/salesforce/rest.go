@@ -120,6 +120,17 @@ func (r *run) sendParcel(ctx context.Context, c call, p parcel) (again []parcel,
 	if err != nil {
 		return nil, false, err
 	}
+	if r.t.event && len(ready) > 0 {
+		n, err := r.t.hourly.take(ctx, r.t, len(ready))
+		if err != nil {
+			r.leave(at, false)
+			return nil, false, err
+		}
+		if n < len(ready) {
+			again = append(again, parcel{rows: slices.Clone(ready[n:])})
+			ready, bodies = ready[:n], bodies[:n]
+		}
+	}
 	batch, err := r.begin(ctx, destinations.Batch{API: apiREST, Step: c.String(), Seqs: seqsOf(ready, done)})
 	if err != nil {
 		r.leave(at, false)
@@ -242,7 +253,7 @@ func (r *run) answered(ctx context.Context, c call, batch destinations.Batch, ro
 			x.complete, x.exists = true, false
 			complete = append(complete, x)
 		case stopRun:
-			stop = stopError(o)
+			stop = r.stopError(o)
 		}
 	}
 	r.leave(at, busy)
@@ -336,7 +347,12 @@ func (r *run) refused(ctx context.Context, c call, batch destinations.Batch, p p
 		// What became of the batch is found out when the plan is resumed.
 		return nil, failure
 	}
-	if e.Unknown && c == callCreate {
+	switch {
+	case r.t.event && e.Unknown:
+		p.rows = r.lostEvents(p.rows, s, e)
+	case r.t.event && e.Code == codeLimit:
+		return nil, errors.Join(r.t.hourly.refusedByLimit(e.Message), r.settle(ctx, batch.Number, s.ops, s.outcomes, true))
+	case e.Unknown && c == callCreate:
 		found, err := r.landed(ctx, c, p.rows)
 		if err != nil {
 			return nil, err

@@ -123,7 +123,8 @@ func New(o Options) (*Notifier, error) {
 // RunEnded notes how a run ended and returns; whoever is to be told hears of it
 // soon. Canceled runs say nothing about their sync.
 func (n *Notifier) RunEnded(r *engine.Run) {
-	if len(n.workers) == 0 || !tellable(r.Status) {
+	// What became of one row says nothing about the sync.
+	if len(n.workers) == 0 || !tellable(r.Status) || len(r.Key) > 0 {
 		return
 	}
 	n.mu.Lock()

@@ -64,26 +64,39 @@ func (d *decoder) sync(name string, t *table) {
 	s := &models.Sync{
 		Name:        name,
 		Destination: t.reference("destination", "destinations"),
-		Object:      t.required("object"),
 		Pos:         t.n.pos.String(),
+	}
+	picklist := t.choice("type", "records", "records", picklistType) == picklistType
+	if !picklist {
+		s.Object = t.required("object")
 	}
 	model := t.reference("model", "models")
 	s.Model = d.config.Models[model]
-	if !t.has("mode") {
-		t.fail(t.n.pos, "mode is missing: %s", strings.Join(modes, ", "))
+	if picklist {
+		t.picklist(s)
+	} else {
+		t.records(s)
 	}
-	s.Mode = models.Mode(t.choice("mode", "", modes...))
-	t.match(s)
-	t.onRemoved(s)
 	s.Schedule = t.schedule("schedule")
 	s.Timezone = t.timezone("timezone")
 	s.Timing = t.timing(t.d.timing)
-	t.fields(s)
-	s.Write = t.write()
 	s.Guards = t.guards(s)
 	t.done()
 	d.config.Syncs[name] = s
 	d.config.syncOrder = append(d.config.syncOrder, name)
+}
+
+// records reads what a sync of records has and one of picklist values has not.
+func (t *table) records(s *models.Sync) {
+	if !t.has("mode") {
+		t.fail(t.n.pos, "mode is missing: %s", strings.Join(modes, ", "))
+	}
+	s.Mode = models.Mode(t.choice("mode", "", modes...))
+	t.event(s)
+	t.match(s)
+	t.onRemoved(s)
+	t.fields(s)
+	s.Write = t.write(s)
 }
 
 func (t *table) match(s *models.Sync) {
@@ -121,7 +134,34 @@ func (t *table) onRemoved(s *models.Sync) {
 	s.OnRemoved = models.OnRemoved(value)
 }
 
-func (t *table) write() models.Write {
+// isEvent reports whether an object is a platform event.
+func isEvent(object string) bool { return strings.HasSuffix(strings.ToLower(object), "__e") }
+
+// event checks what a sync that publishes platform events may say, before the rest
+// of it is read.
+func (t *table) event(s *models.Sync) {
+	if !isEvent(s.Object) {
+		return
+	}
+	if s.Mode != "" && s.Mode != models.ModeInsert {
+		t.fail(t.pos("mode"), "mode: %q does not go with the platform event %s, which can only be published: \"insert\"", s.Mode, s.Object)
+		s.Mode = models.ModeInsert
+	}
+	if t.has("match") {
+		t.fail(t.pos("match"), "match: a platform event is no record that could be found; map the field under fields instead")
+	}
+}
+
+// unknownDefault is what becomes of what nobody can say whether it landed: an event
+// too many does little harm, a record too many does.
+func unknownDefault(s *models.Sync) string {
+	if isEvent(s.Object) {
+		return "resend"
+	}
+	return "hold"
+}
+
+func (t *table) write(s *models.Sync) models.Write {
 	w := t.sub("write")
 	if w == nil {
 		// The defaults, and every key known, come from an empty table.
@@ -137,7 +177,7 @@ func (t *table) write() models.Write {
 		SplitRetries:         w.boolean("split_retries", true),
 		MaxAttempts:          int(w.integer("max_attempts", 5, 1, 100)),
 		RetryRejected:        w.choice("retry_rejected", "always", "always", "backoff", "on_change"),
-		OnUnknown:            w.choice("on_unknown", "hold", "hold", "resend", "accept"),
+		OnUnknown:            w.choice("on_unknown", unknownDefault(s), "hold", "resend", "accept"),
 		Send:                 w.choice("send", "changed", "changed", "all"),
 		Nulls:                w.choice("nulls", "on_change", "on_change", "write", "ignore"),
 		InvalidRelationships: w.choice("invalid_relationships", "error", "error", "omit_values", "omit_records"),

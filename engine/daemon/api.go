@@ -64,6 +64,9 @@ type Request struct {
 
 	Full    bool
 	Approve bool
+	// Key, where one sync is named, is the one row that is run: see
+	// [engine.Engine.RowKey] for its parts.
+	Key     []string
 	Trigger string // who or what asks, for the history
 
 	// LeaveOut are syncs that are passed over, and for each why, in a line.

@@ -316,6 +316,20 @@ func (d *Daemon) Plan(ctx context.Context, sync string, o engine.PlanOptions) (r
 	return run, err
 }
 
+// Preview shows one row of a sync; see Engine.Preview, Engine.RowKey for the parts
+// of its key, and Hold.
+func (d *Daemon) Preview(ctx context.Context, sync string, key []string) (p *engine.Preview, err error) {
+	err = d.Hold(sync, func(e *engine.Engine) error {
+		texts, err := e.RowKey(sync, key)
+		if err != nil {
+			return err
+		}
+		p, err = e.Preview(ctx, sync, texts)
+		return err
+	})
+	return p, err
+}
+
 // KeptPlan lists the plan that a run left, or the last one of the sync of that
 // name; see Engine.KeptPlan. While the sync is in use, what its records were last
 // written is not known.

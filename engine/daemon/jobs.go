@@ -20,7 +20,8 @@ type job struct {
 	syncs      []string // where syncs were named
 	full       bool
 	approve    bool
-	approveRun string // the halted run whose plan was approved, "" for none
+	approveRun string   // the halted run whose plan was approved, "" for none
+	key        []string // of the one row that is run, nil for all
 	trigger    string
 	leaveOut   map[string]string // syncs that are passed over, and why
 	byItself   bool              // a schedule set it off, or a start after a stop
@@ -182,7 +183,7 @@ func (d *Daemon) runJob(j *job) {
 		}
 	}
 	err := d.With(func(e *engine.Engine) error {
-		o := engine.RunOptions{ID: j.id, Full: j.full, Approve: j.approve, ApproveRun: j.approveRun, Trigger: j.trigger, LeaveOut: j.leaveOut}
+		o := engine.RunOptions{ID: j.id, Full: j.full, Approve: j.approve, ApproveRun: j.approveRun, Key: j.key, Trigger: j.trigger, LeaveOut: j.leaveOut}
 		o.Do = func(_ context.Context, sync string, o engine.RunOptions) (*engine.Run, error) {
 			return d.part(j, sync, o)
 		}
@@ -320,8 +321,9 @@ func (d *Daemon) endJob(j *job, err error) {
 	close(j.done)
 	var usage *engine.UsageError
 	if errors.As(err, &usage) {
-		// The config has lost it since; a run's own error is in its log.
-		d.log.Error("what was to run is not in the config any more", "sequence", j.sequence, "syncs", j.syncs, "error", err)
+		// The config has lost it since, or one row was asked for and cannot be run;
+		// a run's own error is in its log.
+		d.log.Error("what was to run was refused", "sequence", j.sequence, "syncs", j.syncs, "error", err)
 	}
 	d.note()
 }
@@ -366,6 +368,16 @@ func (d *Daemon) take(r Request) (*job, error) {
 			return nil, err
 		}
 		r.Syncs = []string{sync}
+	}
+	var key []string
+	if len(r.Key) > 0 {
+		if len(r.Syncs) != 1 || r.ApproveRun != "" {
+			return nil, &engine.UsageError{Message: "a key is of one row of one sync: name that sync"}
+		}
+		var err error
+		if key, err = e.RowKey(r.Syncs[0], r.Key); err != nil {
+			return nil, err
+		}
 	}
 	for s := range r.LeaveOut {
 		if _, err := e.Sync(s); err != nil {
@@ -415,6 +427,7 @@ func (d *Daemon) take(r Request) (*job, error) {
 	j.leaveOut = maps.Clone(r.LeaveOut)
 	j.sequence, j.syncs = r.Sequence, slices.Clone(r.Syncs)
 	j.full, j.approve, j.approveRun, j.trigger = r.Full, r.Approve, r.ApproveRun, r.Trigger
+	j.key = key
 	d.accept(j, len(steps[0]))
 	return j, nil
 }

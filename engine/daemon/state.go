@@ -41,6 +41,8 @@ type keptJob struct {
 	ByItself   bool      `json:"by_itself,omitempty"`
 	At         time.Time `json:"accepted_at"`
 	Resumes    int       `json:"resumes,omitempty"`
+	// Key is in it only where one row is run.
+	Key []string `json:"key,omitempty"`
 	// LeaveOut is in it only where something is left out.
 	LeaveOut map[string]string `json:"leave_out,omitempty"`
 	Parts    []keptPart        `json:"parts"`
@@ -107,7 +109,7 @@ func (d *Daemon) kept() kept {
 	}
 	slices.Sort(k.Paused)
 	for _, j := range d.jobs {
-		out := keptJob{ID: j.id, Sequence: j.sequence, Syncs: j.syncs, Full: j.full, Approve: j.approve, ApproveRun: j.approveRun, Trigger: j.trigger, ByItself: j.byItself, At: j.acceptedAt, Resumes: j.resumes, LeaveOut: j.leaveOut}
+		out := keptJob{ID: j.id, Sequence: j.sequence, Syncs: j.syncs, Full: j.full, Approve: j.approve, ApproveRun: j.approveRun, Key: j.key, Trigger: j.trigger, ByItself: j.byItself, At: j.acceptedAt, Resumes: j.resumes, LeaveOut: j.leaveOut}
 		left := false
 		for _, p := range j.parts {
 			out.Parts = append(out.Parts, keptPart{p.sync, p.id, p.over})
@@ -323,7 +325,7 @@ func (d *Daemon) again(g *generation, left keptJob, plans map[string]unfinished,
 	}
 	j.id, j.acceptedAt, j.resumes = left.ID, left.At, left.Resumes+1
 	j.sequence, j.syncs, j.full, j.approve, j.trigger, j.byItself = left.Sequence, left.Syncs, left.Full, left.Approve, left.Trigger, left.ByItself
-	j.leaveOut, j.approveRun = left.LeaveOut, left.ApproveRun
+	j.leaveOut, j.approveRun, j.key = left.LeaveOut, left.ApproveRun, left.Key
 	for _, was := range left.Parts {
 		p, err := j.add(was.Sync, now)
 		if err != nil {

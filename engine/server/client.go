@@ -292,6 +292,15 @@ func (c *Client) Plan(ctx context.Context, sync string, full bool, progress func
 	return run, err
 }
 
+// Preview has the daemon show one row of a sync; key is as [StartRequest] has it.
+func (c *Client) Preview(ctx context.Context, sync string, key []string) (*engine.Preview, error) {
+	var p engine.Preview
+	if err := c.answer(ctx, http.MethodPost, "syncs/"+url.PathEscape(sync)+"/preview", nil, PreviewRequest{Key: key}, &p); err != nil {
+		return nil, err
+	}
+	return &p, nil
+}
+
 // List returns runs, newest first, as [engine.History.List] does.
 func (c *Client) List(ctx context.Context, sync string, max int) ([]*engine.Run, error) {
 	q := url.Values{}

@@ -45,7 +45,7 @@
 //	coho_run_active{sync}, coho_run_queued{sync}           0 or 1
 //	coho_rows_total{sync,kind}                             read, unchanged, added, changed, removed, rejected
 //	coho_operations_total{sync,operation}                  planned
-//	coho_outcomes_total{sync,outcome}                      created, updated, deleted, cleared, skipped, failed
+//	coho_outcomes_total{sync,outcome}                      created, updated, deleted, cleared, skipped, failed, deactivated, held, unknown
 //	coho_schedule_next_run_timestamp_seconds{kind,name}    kind: sync or sequence
 //	coho_schedule_paused{kind,name}                        0 or 1
 //	coho_config_last_reload_successful                     0 while a newer config is refused

@@ -69,7 +69,7 @@ var (
 	statuses       = []engine.Status{engine.Succeeded, engine.CompletedWithErrors, engine.Failed, engine.Halted, engine.Canceled}
 	rowKinds       = []string{"read", "unchanged", "added", "changed", "removed", "rejected"}
 	operationKinds = []string{"insert", "update", "upsert", "archive", "clear_fields"}
-	outcomeKinds   = []string{"created", "updated", "deleted", "cleared", "skipped", "failed"}
+	outcomeKinds   = []string{"created", "updated", "deleted", "cleared", "skipped", "failed", "deactivated", "held", "unknown"}
 )
 
 // NewMetrics returns metrics that have counted nothing yet.
@@ -141,7 +141,7 @@ func (m *Metrics) RunEnded(r *engine.Run) {
 		m.operations.WithLabelValues(r.Sync, operationKinds[i]).Add(float64(max(n, 0)))
 	}
 	if o := r.Outcomes; o != nil {
-		for i, n := range []int64{o.Created, o.Updated, o.Deleted, o.Cleared, o.Skipped, o.Failed} {
+		for i, n := range []int64{o.Created, o.Updated, o.Deleted, o.Cleared, o.Skipped, o.Failed, o.Deactivated, o.Held, o.Unknown} {
 			m.outcomes.WithLabelValues(r.Sync, outcomeKinds[i]).Add(float64(n))
 		}
 	}

@@ -360,6 +360,8 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 	w.want(200, "GET", "/api/v1/syncs", "") // never run
 	w.want(200, "GET", "/api/v1/sequences", "")
 	w.want(200, "POST", "/api/v1/syncs/accounts/plan", "")
+	w.want(200, "POST", "/api/v1/syncs/accounts/preview", `{"key":["A1"]}`)
+	w.want(400, "POST", "/api/v1/syncs/accounts/preview", `{"key":[]}`)
 	w.want(200, "POST", "/api/v1/syncs/accounts/plan", `{"full":true}`, "Accept", "text/event-stream")
 
 	working, release := w.held(2)

@@ -99,7 +99,7 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request) error {
 			return problem(http.StatusBadRequest, CodeBadRequest, fmt.Sprintf("leave_out: the reason for %q is a text of at most %d bytes, in one line", sync, mostWhy))
 		}
 	}
-	job, err := s.o.Daemon.Start(daemon.Request{Syncs: ask.Syncs, Sequence: ask.Sequence, All: ask.All, Full: ask.Full, Approve: ask.Approve, Trigger: trigger, LeaveOut: ask.LeaveOut})
+	job, err := s.o.Daemon.Start(daemon.Request{Syncs: ask.Syncs, Sequence: ask.Sequence, All: ask.All, Full: ask.Full, Approve: ask.Approve, Key: ask.Key, Trigger: trigger, LeaveOut: ask.LeaveOut})
 	if err != nil {
 		return err
 	}

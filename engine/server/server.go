@@ -32,6 +32,7 @@ type Daemon interface {
 	Config() (w *daemon.Wired, since time.Time, refused error)
 	Hold(sync string, f func(*engine.Engine) error) error
 	Plan(ctx context.Context, sync string, o engine.PlanOptions) (*engine.Run, error)
+	Preview(ctx context.Context, sync string, key []string) (*engine.Preview, error)
 	KeptPlan(runOrSync string, o engine.KeptOptions, yield func(*engine.KeptOperation) bool) (engine.KeptPlan, error)
 	Start(r daemon.Request) (daemon.Job, error)
 	Cancel(id string, abort bool) error
@@ -215,6 +216,7 @@ func (s *Server) table() []route {
 		{"/api/v1/syncs", byToken, get(s.syncs)},
 		{"/api/v1/syncs/{sync}", byToken, get(s.sync)},
 		{"/api/v1/syncs/{sync}/plan", byToken, post(s.plan)},
+		{"/api/v1/syncs/{sync}/preview", byToken, post(s.preview)},
 		{"/api/v1/syncs/{sync}/pause", byToken, post(s.pause(daemon.Sync, true))},
 		{"/api/v1/syncs/{sync}/resume", byToken, post(s.pause(daemon.Sync, false))},
 		{"/api/v1/syncs/{sync}/snapshot", byToken, map[string]handler{http.MethodGet: s.snapshot, http.MethodDelete: s.resetSnapshot}},

@@ -31,6 +31,7 @@ type SyncState struct {
 	Description string      `json:"description,omitempty"`
 	Destination string      `json:"destination"`
 	Object      string      `json:"object"`
+	Field       string      `json:"field,omitempty"` // of a picklist sync
 	Mode        string      `json:"mode"`
 	Schedule    string      `json:"schedule,omitempty"`
 	Timezone    string      `json:"timezone,omitempty"`
@@ -64,6 +65,9 @@ type StartRequest struct {
 	Full     bool     `json:"full,omitempty"`    // send every row again
 	Approve  bool     `json:"approve,omitempty"` // pass the guards
 	By       string   `json:"by,omitempty"`      // who asks, for the history
+	// Key, where one sync is named, is the primary key of the one row that is
+	// run: its value, or "COLUMN=VALUE" for each column.
+	Key []string `json:"key,omitempty"`
 	// LeaveOut are syncs that are passed over, and for each why: a text of one
 	// line.
 	LeaveOut map[string]string `json:"leave_out,omitempty"`
@@ -97,6 +101,11 @@ type KeptPlan struct {
 // PlanRequest says how to plan.
 type PlanRequest struct {
 	Full bool `json:"full,omitempty"`
+}
+
+// PreviewRequest names a row by its primary key, as StartRequest.Key does.
+type PreviewRequest struct {
+	Key []string `json:"key"`
 }
 
 // CancelRequest says how to cancel.

@@ -52,7 +52,7 @@ func (s *Server) states() ([]SyncState, error) {
 			continue // gone with a reload, just now
 		}
 		out = append(out, SyncState{
-			Sync: y.Name, Model: sync.Model.Name, Description: sync.Model.Description, Destination: sync.Destination, Object: sync.Object, Mode: string(sync.Mode),
+			Sync: y.Name, Model: sync.Model.Name, Description: sync.Model.Description, Destination: sync.Destination, Object: sync.Object, Field: sync.Picklist, Mode: string(sync.Mode),
 			Schedule: y.Schedule, Timezone: y.Timezone, NextRun: some(y.NextRun), Paused: y.Paused,
 			Running: y.Running, Queued: y.Queued, LastRun: y.LastRun,
 		})
@@ -333,6 +333,28 @@ func (s *Server) plan(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
+}
+
+// preview shows one row of a sync.
+func (s *Server) preview(w http.ResponseWriter, r *http.Request) error {
+	if err := s.working(); err != nil {
+		return err
+	}
+	sync, err := s.named(r)
+	if err != nil {
+		return err
+	}
+	var ask PreviewRequest
+	if err := body(w, r, &ask); err != nil {
+		return err
+	}
+	ctx, cancel := s.until(r)
+	defer cancel()
+	p, err := s.o.Daemon.Preview(ctx, sync.Name, ask.Key)
+	if err != nil {
+		return err
+	}
+	return reply(w, http.StatusOK, p)
 }
 
 func takesEvents(r *http.Request) bool {

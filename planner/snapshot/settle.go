@@ -13,14 +13,17 @@ import (
 	"coho/planner"
 )
 
-// Settlement is what became of one operation. With none of Applied, Forget and
-// Failed the operation was skipped: it is settled and the snapshot stays as it is.
+// Settlement is what became of one operation. With none of Applied, Forget,
+// Failed and Held the operation was skipped: it is settled and the snapshot stays as it is.
 type Settlement struct {
 	Op *planner.Operation
 
 	Applied bool // the destination acknowledged it
 	Forget  bool // the record is no more, so the row is dropped
 	Failed  bool // the destination refused it
+	// Held: nobody can say whether the destination carried it out, and it waits
+	// for a person. Only inserts are; Code is planner.CodeUnknown.
+	Held bool
 
 	ID      string // the record's Id, where one is known
 	Code    string // of a failure
@@ -141,6 +144,9 @@ func (w *settling) one(st *Settlement) error {
 	switch {
 	case st.Failed && (done || !st.Forget):
 		return w.refused(st, removed)
+	case st.Held:
+		// The record is there already, should a person say that it landed.
+		return w.record(st, planner.Entry{KeyHash: op.KeyHash, Refused: true, RefusedPrint: op.Fingerprint, RefusedTimes: 1, RefusedCode: st.Code})
 	case st.Forget && !done, st.Applied && op.Kind == planner.Archive && removed:
 		return w.forget(op)
 	case st.Applied && op.Kind == planner.ClearFields:

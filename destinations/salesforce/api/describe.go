@@ -166,6 +166,13 @@ func (c *Client) Describe(ctx context.Context, object string) (*Object, error) {
 	return e.object, nil
 }
 
+// forget has every object described anew. One that is being described is too.
+func (d *describes) forget() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	clear(d.entries)
+}
+
 func (d *describes) entry(name string) *describeEntry {
 	d.mu.Lock()
 	defer d.mu.Unlock()

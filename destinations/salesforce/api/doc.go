@@ -1,5 +1,6 @@
 // Package api is a client of an org's HTTP APIs: OAuth, describe, SOQL,
-// sObject Collections, Bulk API 2.0 and Bulk API 1.0. It is usable alone.
+// sObject Collections, Bulk API 2.0 and Bulk API 1.0, and the Metadata API's
+// lists of picklist values. It is usable alone.
 //
 // It says exactly what became of a request, so that a caller who writes can
 // tell a refusal from a lost answer: reads and control calls that may be

@@ -212,12 +212,17 @@ func decodeErrors(body []byte) []wireError {
 	return kept
 }
 
-// decodeXML reads <Errors><Error>..</Error></Errors> and Bulk's <error>.
+// decodeXML reads <Errors><Error>..</Error></Errors>, Bulk's <error> and the fault of
+// a SOAP envelope.
 func decodeXML(body []byte) []wireError {
 	var doc struct {
 		XMLName xml.Name
 		wireError
 		Errors []wireError `xml:"Error"`
+		Fault  struct {
+			Code string `xml:"faultcode"`
+			Text string `xml:"faultstring"`
+		} `xml:"Body>Fault"`
 	}
 	if xml.NewDecoder(io.LimitReader(bytes.NewReader(body), 1<<20)).Decode(&doc) != nil {
 		return nil
@@ -227,6 +232,9 @@ func decodeXML(body []byte) []wireError {
 		return doc.Errors
 	case "error":
 		return []wireError{doc.wireError}
+	case "envelope":
+		code := doc.Fault.Code[strings.IndexByte(doc.Fault.Code, ':')+1:]
+		return []wireError{{ErrorCode: code, Message: strings.TrimPrefix(doc.Fault.Text, code+": ")}}
 	}
 	return nil
 }

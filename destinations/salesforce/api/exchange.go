@@ -52,10 +52,13 @@ type call struct {
 	// classic calls are of Bulk API 1.0, which has a header of its own for the
 	// session and ignores the other.
 	classic bool
-	plain   bool // the body travels as it is, not compressed
-	login   bool // no session is sent, and the call is not counted
-	whoami  bool // about the login: a session is sent, and the call is not counted
-	free    bool // not authenticated: the list of versions
+	// soap is the namespace of a SOAP call: the body goes into an envelope that
+	// has the session in it.
+	soap   string
+	plain  bool // the body travels as it is, not compressed
+	login  bool // no session is sent, and the call is not counted
+	whoami bool // about the login: a session is sent, and the call is not counted
+	free   bool // not authenticated: the list of versions
 }
 
 // counted: the org counts the call against its limit, which it does with none of
@@ -279,6 +282,9 @@ func (x *exchange) request(ctx context.Context, s *session) (req *http.Request, 
 		u.Path, u.RawPath = raw, r.path
 	}
 	body, zipped := r.body, false
+	if r.soap != "" {
+		body = envelope(r.soap, s.token, r.body)
+	}
 	if !r.plain && len(body) > gzipAbove {
 		body, zipped = compress(body), true
 	}
@@ -315,7 +321,7 @@ func (x *exchange) request(ctx context.Context, s *session) (req *http.Request, 
 	for name, values := range r.header {
 		h[name] = values
 	}
-	if s.token != "" && !r.login && !r.free {
+	if s.token != "" && !r.login && !r.free && r.soap == "" {
 		if r.classic {
 			h.Set("X-SFDC-Session", s.token)
 		} else {

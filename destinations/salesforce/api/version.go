@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 )
 
@@ -15,6 +16,12 @@ type versionCheck struct {
 	turn    chan struct{} // admits one caller at a time to the rest
 	done    bool
 	verdict string // "" where the version is served
+}
+
+// Version is the API version that the client speaks, such as 62.
+func (c *Client) Version() int {
+	v, _ := strconv.ParseFloat(c.cfg.APIVersion, 64) // New has checked it
+	return int(v)
 }
 
 // checkVersion explains a resource that was not found by the API version,

@@ -56,7 +56,7 @@ func (s *Server) limits(c *call, rest []string) {
 		"DailyAsyncApexExecutions":          entry(250000, 0),
 		"DataStorageMB":                     entry(5120, s.org.storageMB()),
 		"FileStorageMB":                     entry(5120, 0),
-		"HourlyPublishedPlatformEvents":     entry(250000, 0),
+		"HourlyPublishedPlatformEvents":     entry(s.org.hourlyEvents, s.org.publishedThisHour()),
 		"DailyDeliveredPlatformEvents":      entry(10000, 0),
 		"DailyDurableStreamingApiEvents":    entry(10000, 0),
 		"DailyStreamingApiEvents":           entry(10000, 0),

@@ -25,8 +25,11 @@ type Org struct {
 	rng     *rand.Rand          // guarded by mu
 	offset  time.Duration       // of the org's clock; guarded by mu
 	events  map[string][]map[string]any
-	log     *journal  // nil without a directory
-	schema  time.Time // when the schema last changed; guarded by mu
+
+	published    map[int64]int // events by the minute they were published in; guarded by mu
+	hourlyEvents int
+	log          *journal  // nil without a directory
+	schema       time.Time // when the schema last changed; guarded by mu
 
 	countMu sync.Mutex
 	writes  WriteCounts

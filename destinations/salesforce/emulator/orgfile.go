@@ -45,7 +45,8 @@ type orgSection struct {
 type limitSection struct {
 	DailyAPICalls    int `toml:"daily_api_calls"`
 	DailyBulkBatches int `toml:"daily_bulk_batches"`
-	SessionSeconds   int `toml:"session_seconds"` // a token's life, sliding; 0: two hours
+	HourlyEvents     int `toml:"hourly_platform_events"` // published; 0: 250,000
+	SessionSeconds   int `toml:"session_seconds"`        // a token's life, sliding; 0: two hours
 
 	ConcurrentLongRequests int     `toml:"concurrent_long_requests"` // negative: no limit
 	LongRequestSeconds     float64 `toml:"long_request_seconds"`
@@ -214,6 +215,7 @@ func (base *orgFile) overlay(file *orgFile) *orgFile {
 	set(&base.Org.PersonAccounts, file.Org.PersonAccounts)
 	set(&base.Limits.DailyAPICalls, file.Limits.DailyAPICalls)
 	set(&base.Limits.DailyBulkBatches, file.Limits.DailyBulkBatches)
+	set(&base.Limits.HourlyEvents, file.Limits.HourlyEvents)
 	set(&base.Limits.SessionSeconds, file.Limits.SessionSeconds)
 	set(&base.Limits.ConcurrentLongRequests, file.Limits.ConcurrentLongRequests)
 	set(&base.Limits.LongRequestSeconds, file.Limits.LongRequestSeconds)
@@ -270,7 +272,10 @@ func buildOrg(file *orgFile, seed int64) (*Org, error) {
 	o := &Org{
 		id: file.Org.ID, name: file.Org.Name, byName: map[string]*object{}, byKey: map[string]*object{},
 		rng: rand.New(rand.NewPCG(uint64(seed), 0x5f0)), events: map[string][]map[string]any{},
-		schema: time.Now().UTC(),
+		schema: time.Now().UTC(), published: map[int64]int{}, hourlyEvents: file.Limits.HourlyEvents,
+	}
+	if o.hourlyEvents == 0 {
+		o.hourlyEvents = maxHourlyEvents
 	}
 	if file.Org.PersonAccounts {
 		if err := file.addPersonAccounts(); err != nil {

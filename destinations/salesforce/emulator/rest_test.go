@@ -3,8 +3,11 @@ package emulator_test
 import (
 	"encoding/base64"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"coho/destinations/salesforce/emulator"
 )
@@ -260,4 +263,27 @@ func TestPlatformEvents(t *testing.T) {
 		t.Fatal(e)
 	}
 	c.refused(c.do("GET", v66+"/query?q=SELECT+Id+FROM+Order_Placed__e", ""), 400, "INVALID_TYPE", "")
+}
+
+func TestHourlyEventLimit(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "org.toml")
+	if err := os.WriteFile(file, []byte("[limits]\nhourly_platform_events = 2\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := start(t, emulator.Options{OrgFile: file})
+	left := func(n int) {
+		t.Helper()
+		if got := c.want(200, "GET", v66+"/limits", ""); !strings.Contains(got.body, fmt.Sprintf(`"HourlyPublishedPlatformEvents":{"Max":2,"Remaining":%d}`, n)) {
+			t.Errorf("want %d left: %s", n, got.body)
+		}
+	}
+	for n := range 2 {
+		left(2 - n)
+		c.insert("Order_Placed__e", `{"Order_Number__c":"1"}`)
+	}
+	left(0)
+	c.refused(c.do("POST", v66+"/sobjects/Order_Placed__e", `{"Order_Number__c":"1"}`), 400, "LIMIT_EXCEEDED", "")
+	c.s.Org().AdvanceTime(time.Hour)
+	left(2)
+	c.insert("Order_Placed__e", `{"Order_Number__c":"1"}`)
 }
