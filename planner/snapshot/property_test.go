@@ -108,7 +108,7 @@ var errCrash = errors.New("crash")
 // world is a sync with its org and state.
 type world struct {
 	t     *rapid.T
-	fs    *vfs.MemFS
+	fs    *crashable
 	dir   string // of plans, on a real disk
 	org   *org
 	fail  int // percent of rows that are refused
@@ -254,7 +254,7 @@ func (w *world) pass(plan *planner.Plan, pass int) error {
 
 // die loses what was not synced.
 func (w *world) die() {
-	after := w.fs.CrashClone(vfs.CrashCloneCfg{})
+	after := w.fs.crash(vfs.CrashCloneCfg{})
 	if err := w.store.Close(); err != nil {
 		w.t.Fatalf("close: %v", err)
 	}
@@ -293,7 +293,7 @@ func TestEverythingLands(t *testing.T) {
 		n++
 		dir := fmt.Sprintf("%s/%d", base, n)
 		defer os.RemoveAll(dir)
-		w := &world{t: t, fs: vfs.NewCrashableMem(), dir: dir, crash: -1,
+		w := &world{t: t, fs: newCrashable(), dir: dir, crash: -1,
 			org: &org{records: map[string]*record{}, jobs: map[string][]snapshot.Settlement{}}}
 		defer func() {
 			if w.store != nil {

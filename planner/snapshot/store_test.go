@@ -98,7 +98,7 @@ func TestCrashWhileSettling(t *testing.T) {
 }
 
 func crashWhileSettling(t *testing.T) {
-	fs := vfs.NewCrashableMem()
+	fs := newCrashable()
 	s := open(t, fs)
 	defer closeStore(t, s)
 	if err := s.SetActivePlan(ref); err != nil {
@@ -137,7 +137,7 @@ func crashWhileSettling(t *testing.T) {
 		default:
 		}
 		promised := acked.Load()
-		after := open(t, fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(2) * 50, RNG: rng}))
+		after := open(t, fs.crash(vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(2) * 50, RNG: rng}))
 		settled, err := after.Settled()
 		if err != nil {
 			t.Fatal(err)
@@ -176,7 +176,7 @@ func crashWhileSettling(t *testing.T) {
 // TestCrashWhileFinishing cuts FinishPlan short at any moment and repeats it.
 func TestCrashWhileFinishing(t *testing.T) {
 	const rows = 30000
-	fs := vfs.NewCrashableMem()
+	fs := newCrashable()
 	s := open(t, fs)
 	fill(t, s, rows)
 	var notes []planner.Note
@@ -200,7 +200,7 @@ func TestCrashWhileFinishing(t *testing.T) {
 			running = false
 		default:
 		}
-		after := open(t, fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 50, RNG: rng}))
+		after := open(t, fs.crash(vfs.CrashCloneCfg{UnsyncedDataPercent: 50, RNG: rng}))
 		if _, active, _ := after.ActivePlan(); active {
 			resumed++
 			if err := after.FinishPlan(&noteList{notes: notes[:rows-100]}); err != nil {
