@@ -198,7 +198,7 @@ func recorded(r *Record, field string) (models.Cell, bool) {
 // model.
 func (j *joiner) removed() error {
 	e := &j.entry
-	if e.held() {
+	if e.Held() {
 		return nil // should the row return, it is still not known what became of it
 	}
 	if !e.Acked {

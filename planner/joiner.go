@@ -178,7 +178,7 @@ func (j *joiner) matched(rec []byte) error {
 	if err := j.checkDisplaced(); err != nil {
 		return err
 	}
-	if e.held() {
+	if e.Held() {
 		return j.unknown(rec)
 	}
 	same := e.Fingerprint == Hash(rec[16:32]) && !e.Displaced
