@@ -222,7 +222,12 @@ func TestHeldEventsAreLetGo(t *testing.T) {
 		t.Fatalf("%+v", r.Outcomes)
 	}
 	w.wantPublishedIn(70)
-	if r := w.run(exitDone, "orders", "--full"); r.Operations.Insert != 50 || r.Outcomes.Created != 50 {
+	one := w.errorsOf("orders")[0].Key["k"]
+	w.run(exitRows, "orders", "--key", one)
+	w.wantPublishedIn(70)
+	w.run(exitDone, "orders", "--key", one, "--full")
+	w.wantPublishedIn(71)
+	if r := w.run(exitDone, "orders", "--full"); r.Operations.Insert != 49 || r.Outcomes.Created != 49 {
 		t.Errorf("%+v %+v", r.Operations, r.Outcomes)
 	}
 	w.wantPublished(120, 120)
