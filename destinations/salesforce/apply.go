@@ -61,6 +61,8 @@ type run struct {
 	books      []*book // by column: the references that lookups found
 	passNumber atomic.Uint32
 
+	compared atomic.Int64 // rows whose duplicates the org was asked for
+
 	asked *int64 // where queries for references are only counted: how many
 }
 
@@ -369,6 +371,7 @@ func (r *run) update(ctx context.Context, b destinations.Batch) error {
 // the run is being cancelled.
 func (r *run) settle(ctx context.Context, batch uint64, ops []*planner.Operation, outcomes []destinations.Outcome, last bool) error {
 	r.tellOmitted(ops, outcomes)
+	r.nameDuplicates(ctx, ops, outcomes)
 	if err := r.journal.Settle(context.WithoutCancel(ctx), batch, ops, outcomes, last); err != nil {
 		return fmt.Errorf("record outcomes: %w", err)
 	}
