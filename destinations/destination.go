@@ -226,6 +226,10 @@ type Outcome struct {
 	// snapshot drops the row.
 	Forget bool
 
+	// Absorbed: the row has no record of its own, because it was merged into
+	// another or there was none to merge; the snapshot remembers that.
+	Absorbed bool
+
 	// Code, Message and Fields say why a row failed or was skipped: the
 	// org's own words where they are the org's.
 	Code     string

@@ -173,6 +173,7 @@ func (r *run) pass(ctx context.Context, pass int) error {
 func (r *run) feed(ctx context.Context, ops destinations.Operations) error {
 	var streams [callCount]*stream
 	var apart [callCount]*lanes
+	var merges []*victim
 	defer func() {
 		for _, s := range streams {
 			if s != nil {
@@ -192,6 +193,16 @@ func (r *run) feed(ctx context.Context, ops destinations.Operations) error {
 		if r.unknown.Has(op.Seq) {
 			continue
 		}
+		if into := r.t.mergedInto(op); into != "" {
+			merges = append(merges, &victim{op: op.Clone(), into: into, doubt: r.doubtful.Has(op.Seq)})
+			if len(merges) == mergeRows {
+				if err := r.merge(ctx, merges); err != nil {
+					return err
+				}
+				merges = nil
+			}
+			continue
+		}
 		c := callOf(op.Kind)
 		if r.apart() {
 			if apart[c] == nil {
@@ -209,6 +220,9 @@ func (r *run) feed(ctx context.Context, ops destinations.Operations) error {
 	}
 	if err := ops.Err(); err != nil {
 		return fmt.Errorf("read the plan: %w", err)
+	}
+	if err := r.merge(ctx, merges); err != nil {
+		return err
 	}
 	for _, l := range apart {
 		if l == nil {

@@ -79,7 +79,7 @@ func (t *Target) fieldValues(op *planner.Operation) []api.FieldValue {
 	for i := range op.Assignments {
 		a := &op.Assignments[i]
 		col := t.columns[a.Field]
-		if a.Cell.Null || col.parent != nil || t.match != nil && col.Name == t.match.Name {
+		if a.Cell.Null || col.parent != nil || col.merge || t.match != nil && col.Name == t.match.Name {
 			continue
 		}
 		out = append(out, api.FieldValue{Name: col.Name, Value: a.Cell.Text})
