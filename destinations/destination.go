@@ -288,3 +288,20 @@ type Mirror interface {
 	// nothing was sent. rejected is how many rows of the model are not in it.
 	CheckPlan(plan Plan, rejected int64) error
 }
+
+// Describer is an optional ability of a Target: to say what its fields take.
+type Describer interface {
+	// DescribeField describes sync.Fields[field], or the match field where
+	// field is MatchField.
+	DescribeField(field int) FieldNote
+}
+
+// FieldNote is what a field takes.
+type FieldNote struct {
+	Name   string
+	Type   string // the destination's own name of the type, with what limits it
+	Length int    // how many characters it takes; 0 where that is not counted
+	// Required: a record cannot be created without a value, or the field cannot
+	// be emptied.
+	Required bool
+}
