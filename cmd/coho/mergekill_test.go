@@ -54,13 +54,13 @@ func TestMergeKilledAtEveryCall(t *testing.T) {
 // Whatever becomes of a call, each record is merged once and its row says so.
 func TestMergeCallsThatFail(t *testing.T) {
 	for name, fault := range map[string]emulator.Fault{
-		"the answer is lost":        {Match: "soap.merge", CutAfter: true},
-		"the request is lost":       {Match: "soap.merge", CutBefore: true},
-		"carried out, and a page":   {Match: "soap.merge", CutAfter: true, Times: 2},
-		"the org is busy":           {Match: "soap.merge", Status: 503, Code: "SERVER_UNAVAILABLE"},
-		"the session has ended":     {Match: "soap.merge", ExpireSession: true},
-		"the org fails by a page":   {Match: "soap.merge", Status: 500},
-		"it comes twice to the org": {Match: "soap.merge", Twice: true},
+		"the answer is lost":        {Match: "soap", CutAfter: true},
+		"the request is lost":       {Match: "soap", CutBefore: true},
+		"carried out, and a page":   {Match: "soap", CutAfter: true, Times: 2},
+		"the org is busy":           {Match: "soap", Status: 503, Code: "SERVER_UNAVAILABLE"},
+		"the session has ended":     {Match: "soap", ExpireSession: true},
+		"the org fails by a page":   {Match: "soap", Status: 500},
+		"it comes twice to the org": {Match: "soap", Twice: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

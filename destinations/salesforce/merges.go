@@ -201,6 +201,8 @@ const maxLooks = 2
 // judgeMerge says what is to be done about a row whose request, of so many victims,
 // was refused.
 func (r *run) judgeMerge(x *victim, o destinations.Outcome, victims int) verdict {
+	// The call may have come to the org twice.
+	x.doubt = x.doubt || o.Code == "ENTITY_IS_DELETED"
 	switch api.Classify(o.Code, o.Message) {
 	case api.StopRun:
 		return stopRun
