@@ -226,6 +226,10 @@ type Outcome struct {
 	// snapshot drops the row.
 	Forget bool
 
+	// Absorbed: the row has no record of its own, because it was merged into
+	// another or there was none to merge; the snapshot remembers that.
+	Absorbed bool
+
 	// Code, Message and Fields say why a row failed or was skipped: the
 	// org's own words where they are the org's.
 	Code     string
@@ -283,4 +287,21 @@ type Mirror interface {
 	// CheckPlan says in one line why a plan must not be applied, of which
 	// nothing was sent. rejected is how many rows of the model are not in it.
 	CheckPlan(plan Plan, rejected int64) error
+}
+
+// Describer is an optional ability of a Target: to say what its fields take.
+type Describer interface {
+	// DescribeField describes sync.Fields[field], or the match field where
+	// field is MatchField.
+	DescribeField(field int) FieldNote
+}
+
+// FieldNote is what a field takes.
+type FieldNote struct {
+	Name   string
+	Type   string // the destination's own name of the type, with what limits it
+	Length int    // how many characters it takes; 0 where that is not counted
+	// Required: a record cannot be created without a value, or the field cannot
+	// be emptied.
+	Required bool
 }

@@ -203,7 +203,7 @@ func TestValidate(t *testing.T) {
 	w.syncs["bad"].Fields[0].Column = "nam"
 	w.syncs["bad"].Fields[0].Pos = "coho.toml:7:1"
 	w.with(func(e *Engine) {
-		got, err := e.Validate(t.Context(), []string{"good", "bad"})
+		got, err := e.Validate(t.Context(), []string{"good", "bad"}, true)
 		if err != nil || len(got) != 2 || len(got[0].Problems) != 0 || got[0].Warnings[0] != "a remark" {
 			t.Fatalf("%v, %+v", err, got)
 		}
@@ -211,12 +211,12 @@ func TestValidate(t *testing.T) {
 			t.Errorf("%+v", got[1])
 		}
 		w.org.orgErr = errors.New("connection refused")
-		got, err = e.Validate(t.Context(), []string{"down"})
+		got, err = e.Validate(t.Context(), []string{"down"}, true)
 		if err != nil || !errors.Is(got[0].Err, w.org.orgErr) || len(got[0].Problems) != 1 {
 			t.Errorf("%v, %+v", err, got)
 		}
 		var usage *UsageError
-		if _, err := e.Validate(t.Context(), []string{"godo"}); !errors.As(err, &usage) {
+		if _, err := e.Validate(t.Context(), []string{"godo"}, true); !errors.As(err, &usage) {
 			t.Errorf("%v", err)
 		}
 	})

@@ -297,6 +297,9 @@ func (e *Engine) prepare(ctx context.Context, s *models.Sync) (*prepared, error)
 		return nil, err
 	}
 	ctx = serving(ctx, s.Name)
+	if err := checkGroups(ctx, src, s); err != nil {
+		return nil, err
+	}
 	schema, err := src.Describe(ctx, s.Model)
 	if err != nil {
 		return nil, fmt.Errorf("model %s: %w", s.Model.Name, err)

@@ -50,6 +50,11 @@ func (r *running) forget(store *snapshot.Store, dir string) error {
 	return r.drop(store, dir)
 }
 
+// togetherError refuses to deal with one value of a picklist sync by itself.
+func togetherError(s *models.Sync) error {
+	return usagef("sync %s is of picklist values, which are planned and sent together: `coho plan %s` shows them", s.Name, s.Name)
+}
+
 // picksFrom reports whether a sync's records may have the values of a picklist
 // sync: values come before the records that need them.
 func picksFrom(s, list *models.Sync) bool {

@@ -322,6 +322,8 @@ func filledBy(s *models.Sync, field int) string {
 		return "column " + s.Match.Column
 	}
 	switch f := s.Fields[field]; {
+	case f.Merge:
+		return "columns of merge"
 	case f.Column != "":
 		return "column " + f.Column
 	case f.Lookup != nil:

@@ -86,7 +86,7 @@ func (e *Engine) Preview(ctx context.Context, name string, key []string) (pre *P
 		return nil, usagef("the key of sync %s has %d columns (%v), and %d values were given", name, len(s.Model.PrimaryKey), s.Model.PrimaryKey, len(key))
 	}
 	if s.Picklist != "" {
-		return nil, usagef("sync %s is of picklist values, which are planned together: `coho plan %s` shows them", name, name)
+		return nil, togetherError(s)
 	}
 	if err := e.Lock("coho plan " + name); err != nil {
 		return nil, err

@@ -71,6 +71,9 @@ func (e *Engine) Run(ctx context.Context, name string, o RunOptions) (*Run, erro
 	if err := e.Lock("coho run " + name); err != nil {
 		return nil, err
 	}
+	if o.Key != nil && s.Picklist != "" {
+		return nil, togetherError(s)
+	}
 	if o.Key != nil && len(o.Key) != len(s.Model.PrimaryKey) {
 		return nil, usagef("the key of sync %s has %d columns (%v), and %d values were given", name, len(s.Model.PrimaryKey), s.Model.PrimaryKey, len(o.Key))
 	}

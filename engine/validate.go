@@ -19,14 +19,17 @@ type Checked struct {
 	// BytesBilled is what a read of the model would bill, where the source
 	// bills by what a query reads.
 	BytesBilled int64 `json:"bytes_billed,omitempty"`
+	// Data is how the model's rows fit; nil where they were not read.
+	Data *Data `json:"data,omitempty"`
 	// Err is set where the check could not be made, because the warehouse or
 	// the org did not answer.
 	Err error `json:"-"`
 }
 
 // Validate checks syncs against the live warehouse and org: every column,
-// field, type, permission and external id, all mistakes at once.
-func (e *Engine) Validate(ctx context.Context, names []string) ([]Checked, error) {
+// field, type, permission and external id, all mistakes at once. With data it also
+// reads each model that has none of them, and says how its rows fit.
+func (e *Engine) Validate(ctx context.Context, names []string, data bool) ([]Checked, error) {
 	syncs := make([]*models.Sync, len(names))
 	for i, n := range names {
 		s, err := e.Sync(n)
@@ -52,7 +55,11 @@ func (e *Engine) Validate(ctx context.Context, names []string) ([]Checked, error
 		default:
 			out[i].Warnings = append(out[i].Warnings, e.neverWarnings(s, lookupsOf(p.target))...)
 			out[i].Warnings = append(out[i].Warnings, p.target.Warnings()...)
-			if out[i].BytesBilled, err = e.bytesBilled(ctx, s); err != nil {
+			out[i].BytesBilled, err = e.bytesBilled(ctx, s)
+			if err == nil && data {
+				out[i].Data, err = e.checkData(ctx, p)
+			}
+			if err != nil {
 				out[i].Err = err
 				out[i].Problems = append(out[i].Problems, err.Error())
 			}

@@ -14,6 +14,9 @@ type Model struct {
 	Table      string
 	PrimaryKey []string // one or more columns, in the order given
 
+	// Groups has the source add MergeColumn to the result; nil for most.
+	Groups *Grouping `json:",omitempty"`
+
 	// DBTModel is the unique id of the dbt model that it was taken from, and
 	// Description what dbt says of it; "" for others. They decide nothing
 	// about rows, so they are no part of a sync's meaning.
@@ -70,6 +73,7 @@ type Field struct {
 	Constant *Value
 	Lookup   *Lookup
 	OnCreate bool   // written only when the record is created
+	Merge    bool   `json:",omitempty"` // this is MergeField, filled by MergeColumn
 	Pos      string // file:line:column of the mapping, for messages; "" if unknown
 }
 

@@ -28,6 +28,11 @@ func (j *joiner) plan(rec []byte, e *Entry) error {
 		return j.keep(rec, e)
 	}
 
+	if e != nil && e.Acked && j.spec.Mode == models.ModeInsert && !j.merges() {
+		// Of a record that was inserted, all that may follow is that it is merged.
+		return j.settledAlready(rec, e.Fingerprint == Hash(rec[16:32]) && !e.Displaced)
+	}
+
 	o := &j.op
 	*o = Operation{
 		Kind: j.spec.kind(), KeyHash: Hash(rec[:16]), Fingerprint: Hash(rec[16:32]), Key: key, Match: match,
@@ -139,9 +144,12 @@ func (j *joiner) evaluate(rec []byte, key []string) (ok bool, err error) {
 // nil for a record of which nothing is known, and reports whether any is sent.
 func (j *joiner) assign(before *Record) (sends bool) {
 	o := &j.op
-	differs := false
+	differs, merges := false, j.merges()
 	for i := range j.result {
 		f, cell := &j.spec.Fields[i], j.result[i]
+		if merges && i != j.absorbed {
+			continue
+		}
 		if f.CreateOnly {
 			if before == nil && o.Kind != Update && (!cell.Null || j.spec.Nulls == "write") {
 				o.Assignments = append(o.Assignments, Assignment{Field: i, Cell: cell, Send: OnCreate})
@@ -154,6 +162,10 @@ func (j *joiner) assign(before *Record) (sends bool) {
 		case had && old == cell:
 			a.Send = Keep
 		case !cell.Null:
+		case f.Absorbed:
+			if !had {
+				continue
+			}
 		case j.spec.Nulls == "ignore":
 			if !had {
 				continue
@@ -182,6 +194,9 @@ func (j *joiner) assign(before *Record) (sends bool) {
 	return true
 }
 
+// merges reports whether the row's record is to be merged into another, by j.result.
+func (j *joiner) merges() bool { return j.absorbed >= 0 && !j.result[j.absorbed].Null }
+
 // recorded returns what a record holds in a field.
 func recorded(r *Record, field string) (models.Cell, bool) {
 	if r == nil {
@@ -198,7 +213,7 @@ func recorded(r *Record, field string) (models.Cell, bool) {
 // model.
 func (j *joiner) removed() error {
 	e := &j.entry
-	if e.held() {
+	if e.Held() {
 		return nil // should the row return, it is still not known what became of it
 	}
 	if !e.Acked {
@@ -232,6 +247,11 @@ func (j *joiner) removed() error {
 	record, err := j.cur.Record()
 	if err != nil {
 		return fmt.Errorf("read the snapshot: %w", err)
+	}
+	if j.absorbed >= 0 {
+		if cell, had := recorded(&record, j.spec.Fields[j.absorbed].Name); had && !cell.Null {
+			return j.note(forget) // the record is another row's, of which this one was a part
+		}
 	}
 	if record.ID != "" && !j.spec.MatchIsKey {
 		owner, ok, err := j.b.snap.Owner(record.ID)

@@ -32,8 +32,9 @@ func (e *GuardError) Error() string {
 }
 
 // CheckGuards returns a *GuardError where the plan goes past a limit, deletes
-// first. Deletes are archive and clear_fields operations, changes are operations
-// on records that the snapshot holds.
+// first. Deletes are archive and clear_fields operations, and records that are
+// merged into others where max_deletes is given; changes are operations on records
+// that the snapshot holds.
 //
 // In archive mode deleting is what the model asks for and the snapshot holds
 // what was deleted before, so a share of it says nothing there: only a max_deletes
@@ -42,10 +43,13 @@ func (e *GuardError) Error() string {
 // Without a max_deletes, what left the model is still guarded, because a model
 // that was emptied by accident must not empty the org: see unguarded.
 func CheckGuards(g models.Guards, s *Summary, mode models.Mode) error {
-	deletes := s.Operations[Archive] + s.Operations[ClearFields]
+	deletes, what := s.Operations[Archive]+s.Operations[ClearFields], "deletes or clears"
+	if merges := s.Fields[models.MergeField]; g.MaxDeletes.Set && merges > 0 {
+		deletes, what = deletes+merges, "deletes, clears or merges away"
+	}
 	if (mode != models.ModeArchive || !g.MaxDeletes.IsShare) && !g.MaxDeletes.Allows(deletes, s.SnapshotRows) ||
 		!g.MaxDeletes.Set && mode != models.ModeArchive && !unguarded(deletes, s) {
-		return &GuardError{Guard: "max_deletes", What: "deletes or clears", Count: deletes, Total: s.SnapshotRows, Limit: g.MaxDeletes}
+		return &GuardError{Guard: "max_deletes", What: what, Count: deletes, Total: s.SnapshotRows, Limit: g.MaxDeletes}
 	}
 	if !g.MaxChanges.Allows(s.Known, s.SnapshotRows) {
 		return &GuardError{Guard: "max_changes", What: "changes", Count: s.Known, Total: s.SnapshotRows, Limit: g.MaxChanges}

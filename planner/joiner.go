@@ -28,6 +28,7 @@ type joiner struct {
 	expected []Hash
 	walked   int
 	pairs    bool           // match values are compared
+	absorbed int            // Spec.absorbed
 	holds    bool           // so are those of rows of which nothing is sent
 	taken    [KindCount]int // samples of this piece
 
@@ -56,7 +57,7 @@ func newJoiner(ctx context.Context, b *builder, pool *sync.Pool) *joiner {
 	}
 	return &joiner{
 		ctx: ctx, b: b, spec: s, pool: pool,
-		pairs: s.comparesMatches(), holds: s.holdsMatches(),
+		pairs: s.comparesMatches(), holds: s.holdsMatches(), absorbed: s.absorbed(),
 		kept:   make([][]byte, len(b.columns)),
 		cells:  make([][]byte, len(b.schema.Columns())),
 		values: make([]models.Value, n), errs: make([]error, n), result: make([]models.Cell, n),
@@ -178,7 +179,7 @@ func (j *joiner) matched(rec []byte) error {
 	if err := j.checkDisplaced(); err != nil {
 		return err
 	}
-	if e.held() {
+	if e.Held() {
 		return j.unknown(rec)
 	}
 	same := e.Fingerprint == Hash(rec[16:32]) && !e.Displaced
@@ -190,11 +191,11 @@ func (j *joiner) matched(rec []byte) error {
 			}
 			return nil
 		}
-		if same || j.spec.Mode == models.ModeInsert || j.spec.Mode == models.ModeArchive {
+		if same || j.spec.Mode == models.ModeInsert && j.absorbed < 0 || j.spec.Mode == models.ModeArchive {
 			return j.settledAlready(rec, same)
 		}
 	}
-	if e.Acked && j.spec.Mode == models.ModeInsert {
+	if e.Acked && j.spec.Mode == models.ModeInsert && j.absorbed < 0 {
 		return j.settledAlready(rec, same)
 	}
 	if e.Refused && !j.spec.Full && e.RefusedPrint == Hash(rec[16:32]) {

@@ -107,6 +107,11 @@ type Field struct {
 	// same object, so that record must be written in an earlier pass.
 	SelfReference bool
 
+	// Absorbed: a cell that is not null says into which record this row's was
+	// merged, or is to be. Such a row has no other field: its operation has this
+	// assignment alone, and where it leaves the model nothing is sent.
+	Absorbed bool
+
 	// CountValues has the summary say how many different values the field has
 	// among the operations that send it.
 	CountValues bool
@@ -158,6 +163,7 @@ const (
 	CodeNullMatch      = "NULL_MATCH_VALUE"
 	CodeInvalidValue   = "INVALID_VALUE"
 	CodeExpression     = "EXPRESSION_FAILED"
+	CodeMergeGroup     = "MERGE_GROUP"
 
 	// CodeRetryLater: the destination refused the row as it is before, and
 	// the sync's retry_rejected says that it is not yet due again. The message
@@ -169,6 +175,13 @@ const (
 	// RefusedCode of such a row's entry.
 	CodeUnknown = "UNKNOWN_OUTCOME"
 )
+
+// GroupError is what Convert returns where rows of a group cannot become one record,
+// because it has no master or several.
+type GroupError struct{ Message string }
+
+// Error implements error.
+func (e *GroupError) Error() string { return e.Message }
 
 // Rejected is a row that cannot be sent at all.
 type Rejected struct {

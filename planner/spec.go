@@ -3,6 +3,7 @@ package planner
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -164,6 +165,12 @@ func (s *Spec) columnName(field int) string {
 	return s.ColumnName(field)
 }
 
+// absorbed is the index of the field that says where rows were merged into; -1 where
+// there is none.
+func (s *Spec) absorbed() int {
+	return slices.IndexFunc(s.Fields, func(f Field) bool { return f.Absorbed })
+}
+
 // kind is the operation that a row becomes in this mode.
 func (s *Spec) kind() Kind {
 	switch s.Mode {
@@ -180,6 +187,10 @@ func (s *Spec) kind() Kind {
 // valueProblem words a value that cannot be sent: what fills which field, and
 // what is wrong with it.
 func (s *Spec) valueProblem(field int, err error) (code, message string) {
+	var group *GroupError
+	if errors.As(err, &group) {
+		return CodeMergeGroup, group.Message
+	}
 	code = CodeInvalidValue
 	what := s.columnName(field)
 	if strings.HasPrefix(what, "expression") {

@@ -1,8 +1,8 @@
 package planner
 
-// held reports an entry of which nobody can say whether what was sent for its
+// Held reports an entry of which nobody can say whether what was sent for its
 // row was carried out. It has a record, which counts once somebody has said so.
-func (e *Entry) held() bool { return e.Refused && !e.Acked && e.RefusedCode == CodeUnknown }
+func (e *Entry) Held() bool { return e.Refused && !e.Acked && e.RefusedCode == CodeUnknown }
 
 // unknown deals with a row that is held, as Spec.OnUnknown says.
 func (j *joiner) unknown(rec []byte) error {

@@ -182,6 +182,20 @@ func TestLostEvents(t *testing.T) {
 			if r := w.run(exitRows, "orders"); r.Rows.Rejected != 50 || r.Operations.Total() != 0 {
 				t.Errorf("%+v %+v", r.Rows, r.Operations)
 			}
+			// Nor does it get lost on the way to another machine.
+			moved := filepath.Join(w.dir, "moved.jsonl")
+			if err := os.WriteFile(moved, []byte(w.coho("snapshot", "export", "orders").stdout), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if r := w.coho("snapshot", "reset", "orders"); r.code != exitDone {
+				t.Fatalf("reset: %s", r.stderr)
+			}
+			if r := w.coho("snapshot", "import", "orders", moved); r.code != exitDone {
+				t.Fatalf("import: %s", r.stderr)
+			}
+			if r := w.run(exitRows, "orders"); r.Rows.Rejected != 50 || r.Rows.Unchanged != 71 {
+				t.Errorf("%+v %+v", r.Rows, r.Operations)
+			}
 			decide("accept")
 			if r := w.run(exitDone, "orders"); r.Operations.Total() != 0 || r.Rows.Unchanged != 121 {
 				t.Errorf("%+v %+v", r.Rows, r.Operations)
@@ -208,7 +222,12 @@ func TestHeldEventsAreLetGo(t *testing.T) {
 		t.Fatalf("%+v", r.Outcomes)
 	}
 	w.wantPublishedIn(70)
-	if r := w.run(exitDone, "orders", "--full"); r.Operations.Insert != 50 || r.Outcomes.Created != 50 {
+	one := w.errorsOf("orders")[0].Key["k"]
+	w.run(exitRows, "orders", "--key", one)
+	w.wantPublishedIn(70)
+	w.run(exitDone, "orders", "--key", one, "--full")
+	w.wantPublishedIn(71)
+	if r := w.run(exitDone, "orders", "--full"); r.Operations.Insert != 49 || r.Outcomes.Created != 49 {
 		t.Errorf("%+v %+v", r.Operations, r.Outcomes)
 	}
 	w.wantPublished(120, 120)

@@ -175,6 +175,9 @@ func showChecked(w io.Writer, ch engine.Checked) {
 	if ch.BytesBilled > 0 {
 		fmt.Fprintf(w, "  the query bills %s\n", bytesText(ch.BytesBilled))
 	}
+	if ch.Data != nil {
+		showData(w, ch.Data)
+	}
 }
 
 // after is a text with a separator before it, "" where there is no text.

@@ -324,8 +324,10 @@ func TestPicklistChecked(t *testing.T) {
 		t.Errorf("a name without its suffix: %s%s", r.stdout, r.stderr)
 	}
 	w.config(levels(lists["field"].where, ""))
-	if r := w.coho("plan", "levels", "--key", "gold"); r.code != exitUsage || !strings.Contains(r.stderr, "planned together") {
-		t.Errorf("plan --key: %d %s", r.code, r.stderr)
+	for _, command := range []string{"plan", "run"} {
+		if r := w.coho(command, "levels", "--key", "gold"); r.code != exitUsage || !strings.Contains(r.stderr, "sent together") {
+			t.Errorf("%s --key: %d %s", command, r.code, r.stderr)
+		}
 	}
 }
 

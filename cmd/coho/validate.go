@@ -11,7 +11,7 @@ import (
 )
 
 func (c *cli) validateCommand() *cobra.Command {
-	var offline bool
+	var offline, noData bool
 	var liveTypes string
 	cmd := &cobra.Command{
 		Use:   "validate [SYNC...]",
@@ -19,6 +19,12 @@ func (c *cli) validateCommand() *cobra.Command {
 		Long: `Check the config, then check each sync against the live warehouse and org:
 every column, field, type, permission and external id. All mistakes are shown
 at once, each with file, line and column.
+
+Then each model is read once, and for each field it is shown what fills it, what it
+takes, and what of the data as it is now does not fit: values too long or in no
+restricted picklist, nulls where a value is needed, primary keys and match values
+that rows share. Such rows fail in a run while the others land, so they are a report
+and not a mistake: the exit code is 0. --no-data reads no model.
 
 ` + exitCodeHelp,
 		ValidArgsFunction: c.completeSyncs,
@@ -64,7 +70,7 @@ at once, each with file, line and column.
 				_, err := fmt.Fprintf(c.stdout, "%s is well formed: %d syncs (warehouse and org were not asked)\n", c.configPath, len(names))
 				return err
 			}
-			checked, err := w.engine.Validate(cmd.Context(), names)
+			checked, err := w.engine.Validate(cmd.Context(), names, !noData)
 			if err != nil {
 				return err
 			}
@@ -94,6 +100,7 @@ at once, each with file, line and column.
 			return &flagError{fmt.Errorf("%d syncs have problems", bad)}
 		},
 	}
+	cmd.Flags().BoolVar(&noData, "no-data", false, "do not read the models' rows")
 	cmd.Flags().BoolVar(&offline, "offline", false, "check the files only")
 	cmd.Flags().StringVar(&liveTypes, "live-types", "", "show for a `SOURCE` that each of its types arrives as it should: one small query a type, that reads no table")
 	return cmd

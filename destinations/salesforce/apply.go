@@ -61,6 +61,8 @@ type run struct {
 	books      []*book // by column: the references that lookups found
 	passNumber atomic.Uint32
 
+	compared atomic.Int64 // rows whose duplicates the org was asked for
+
 	asked *int64 // where queries for references are only counted: how many
 }
 
@@ -171,6 +173,7 @@ func (r *run) pass(ctx context.Context, pass int) error {
 func (r *run) feed(ctx context.Context, ops destinations.Operations) error {
 	var streams [callCount]*stream
 	var apart [callCount]*lanes
+	var merges []*victim
 	defer func() {
 		for _, s := range streams {
 			if s != nil {
@@ -190,6 +193,16 @@ func (r *run) feed(ctx context.Context, ops destinations.Operations) error {
 		if r.unknown.Has(op.Seq) {
 			continue
 		}
+		if into := r.t.mergedInto(op); into != "" {
+			merges = append(merges, &victim{op: op.Clone(), into: into, doubt: r.doubtful.Has(op.Seq)})
+			if len(merges) == mergeRows {
+				if err := r.merge(ctx, merges); err != nil {
+					return err
+				}
+				merges = nil
+			}
+			continue
+		}
 		c := callOf(op.Kind)
 		if r.apart() {
 			if apart[c] == nil {
@@ -207,6 +220,9 @@ func (r *run) feed(ctx context.Context, ops destinations.Operations) error {
 	}
 	if err := ops.Err(); err != nil {
 		return fmt.Errorf("read the plan: %w", err)
+	}
+	if err := r.merge(ctx, merges); err != nil {
+		return err
 	}
 	for _, l := range apart {
 		if l == nil {
@@ -369,6 +385,7 @@ func (r *run) update(ctx context.Context, b destinations.Batch) error {
 // the run is being cancelled.
 func (r *run) settle(ctx context.Context, batch uint64, ops []*planner.Operation, outcomes []destinations.Outcome, last bool) error {
 	r.tellOmitted(ops, outcomes)
+	r.nameDuplicates(ctx, ops, outcomes)
 	if err := r.journal.Settle(context.WithoutCancel(ctx), batch, ops, outcomes, last); err != nil {
 		return fmt.Errorf("record outcomes: %w", err)
 	}

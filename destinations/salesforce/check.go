@@ -17,6 +17,7 @@ type column struct {
 	*field
 	header     string // the CSV header: the field's name, or a reference's path
 	createOnly bool   // left out where the record exists
+	merge      bool   // no field of the org: says which record the row's is merged into
 	keep       bool   // clear_fields leaves it
 
 	// A lookup's cells hold the value of parent, a field of parentObject. They
@@ -111,7 +112,7 @@ func (c *checker) run(ctx context.Context) (*Target, error) {
 		c.names = append(c.names, object.Fields[i].Name)
 	}
 	c.checkObject()
-	t := &Target{client: c.client, sync: c.sync, object: object, idField: c.idField(), event: isEvent(object.Name)}
+	t := &Target{client: c.client, sync: c.sync, object: object, idField: c.idField(), event: isEvent(object.Name), mergeColumn: -1}
 	if t.event {
 		c.checkEvent()
 	} else {
@@ -128,6 +129,9 @@ func (c *checker) run(ctx context.Context) (*Target, error) {
 		}
 		if col != nil {
 			seen[col.Name] = true
+			if col.merge {
+				t.mergeColumn = i
+			}
 		}
 		t.columns = append(t.columns, col)
 	}
@@ -305,6 +309,9 @@ func (c *checker) why(f *field) string {
 
 // checkField checks one mapping. It returns nil where the field is unusable.
 func (c *checker) checkField(ctx context.Context, m *models.Field, match *field) (*column, error) {
+	if m.Merge {
+		return c.checkMerge(m, match), nil
+	}
 	af, ok := c.object.Field(m.Name)
 	if !ok {
 		c.problem(m.Pos, m.Name, "%s has no field %s that this user may see%s", c.object.Name, m.Name, meant(m.Name, c.names))

@@ -88,6 +88,11 @@ func (d *Destination) Open(ctx context.Context, sync *models.Sync, columns []mod
 	if len(c.problems) > 0 {
 		return nil, c.problems
 	}
+	if t.mergeColumn >= 0 {
+		one := *sync
+		one.Write.Parallelism = 1
+		t.sync = &one
+	}
 	t.calls = calls
 	t.options, t.limiter, t.hourly, t.tally = d.options, d.limiter, d.hourly, d.tally
 	t.log = d.options.Logger.With("sync", sync.Name, "object", t.object.Name)
@@ -175,6 +180,8 @@ type Target struct {
 
 	event bool // the object is a platform event
 
+	mergeColumn int // the column that says which record a row's is merged into; -1: none
+
 	hasCreateOnly bool
 	lockField     int // the column whose parents rows would fight over; -1: none
 
@@ -188,7 +195,7 @@ type Target struct {
 func (t *Target) Fields() []planner.Field {
 	out := make([]planner.Field, len(t.columns))
 	for i, c := range t.columns {
-		out[i] = planner.Field{Name: c.Name, CreateOnly: c.createOnly, KeepOnClear: c.keep, SelfReference: c.self, CountValues: c.byQuery}
+		out[i] = planner.Field{Name: c.Name, CreateOnly: c.createOnly, KeepOnClear: c.keep, SelfReference: c.self || c.merge, Absorbed: c.merge, CountValues: c.byQuery}
 	}
 	return out
 }
@@ -202,6 +209,8 @@ func (t *Target) Convert(i int, v models.Value) (models.Cell, error) {
 	switch {
 	case i == destinations.MatchField && t.match != nil:
 		f = t.match
+	case i >= 0 && i == t.mergeColumn:
+		return t.mergeTo(v)
 	case i >= 0 && i < len(t.columns):
 		f = t.columns[i].source()
 	default:
@@ -227,10 +236,15 @@ func (t *Target) Warnings() []string { return t.warnings }
 
 // Estimate says what applying a plan would cost.
 func (t *Target) Estimate(s planner.Summary) destinations.Estimate {
+	merges := int64(0)
+	if t.mergeColumn >= 0 {
+		merges = s.Fields[models.MergeField]
+		s = withoutMerges(s, merges)
+	}
 	r := t.route()
 	r.lanes = t.lockField >= 0 && !t.serial() && parallelism(&t.sync.Write) > 1 && s.Fields[t.columns[t.lockField].Name] > 0
 	e := estimate(r, &t.sync.Write, s)
-	e.APICalls += t.lookUpCalls(r, s) + t.referenceCalls(s)
+	e.APICalls += t.lookUpCalls(r, s) + t.referenceCalls(s) + mergeCalls(merges)
 	if t.event && e.APICalls > 0 {
 		e.APICalls++ // the org's limits
 	}

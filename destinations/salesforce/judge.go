@@ -167,11 +167,12 @@ const maxMessage = 1000
 func refusal(a answer, attempts int) destinations.Outcome {
 	o := destinations.Outcome{Result: destinations.Failed, ID: a.id, Attempts: attempts, Code: "UNKNOWN_EXCEPTION"}
 	seen := make(map[string]bool)
-	var messages []string
+	var messages, found []string
 	for i, e := range a.errors {
 		if i == 0 && e.Code != "" {
 			o.Code = e.Code
 		}
+		found = append(found, e.Found...)
 		if e.Message != "" {
 			messages = append(messages, e.Message)
 		}
@@ -183,6 +184,9 @@ func refusal(a answer, attempts int) destinations.Outcome {
 		}
 	}
 	o.Message = cut(strings.Join(messages, "; "))
+	if len(found) > 0 {
+		o.Message = cut(o.Message + foundText(found))
+	}
 	return o
 }
 

@@ -42,6 +42,10 @@ func (r *run) recover(ctx context.Context) error {
 			r.markers = append(r.markers, b.Number)
 		case b.Step == stepUnknown:
 			err = r.forgotten(ctx, b, pending)
+		case b.API == apiSOAP:
+			// What was merged is seen when the rest is.
+			r.doubtful.Add(b.Seqs)
+			err = r.closeBatch(ctx, b)
 		case b.API == apiREST:
 			err = r.giveUp(ctx, b, pending)
 		case b.API == apiBulk2:

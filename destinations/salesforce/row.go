@@ -74,6 +74,9 @@ func (r *row) keep() *row {
 // sends reports whether an assignment goes into the row's record.
 func (t *Target) sends(r *row, a *planner.Assignment) bool {
 	col := t.columns[a.Field]
+	if col.merge {
+		return false
+	}
 	if t.match != nil && col.Name == t.match.Name && callOf(r.op.Kind) != callUpdate {
 		return false // the match value goes as itself
 	}
@@ -272,6 +275,9 @@ func (t *Target) csvName(i int) string {
 
 func (t *Target) inCSV(c call, i int) bool {
 	col := t.columns[i]
+	if col.merge {
+		return false
+	}
 	switch c {
 	case callDelete:
 		return false

@@ -177,8 +177,9 @@ func TestExample(t *testing.T) {
 	}}
 	d.decode(l.merged())
 	l.problems = l.problems.sorted()
-	if len(l.problems) != 2 || !strings.Contains(l.problems[0].Message, "access_token exclude each other") ||
-		!strings.Contains(l.problems[1].Message, "sql, sql_file, table and dbt_model exclude each other") {
+	if len(l.problems) != 3 || !strings.Contains(l.problems[0].Message, "access_token exclude each other") ||
+		!strings.Contains(l.problems[1].Message, "sql, sql_file, table and dbt_model exclude each other") ||
+		!strings.Contains(l.problems[2].Message, "master excludes group and child") {
 		t.Errorf("the example with its commented keys:\n%v", l.problems)
 	}
 	if len(d.keys) < 60 {

@@ -136,7 +136,7 @@ func (s *Store) Export(w io.Writer) (err error) {
 		if e.Refused {
 			row.Refused = &exportRefused{Code: e.RefusedCode, Times: e.RefusedTimes, Skips: e.RefusedSkips, Fingerprint: e.RefusedPrint.String()}
 		}
-		if e.Acked {
+		if e.Acked || e.Held() {
 			rec, err := c.Record()
 			if err != nil {
 				return err
@@ -252,10 +252,10 @@ func (w *importing) row(row *exportRow) error {
 	if err != nil {
 		return err
 	}
-	if err := w.b.Set(hashKey(nil, prefixEntry, e.KeyHash), planner.AppendEntry(nil, &e), nil); err != nil || !e.Acked {
+	if err := w.b.Set(hashKey(nil, prefixEntry, e.KeyHash), planner.AppendEntry(nil, &e), nil); err != nil || !e.Acked && !e.Held() {
 		return err
 	}
-	if !e.Gone {
+	if e.Acked && !e.Gone {
 		w.rows++
 	}
 	v := appendRecordHead(nil, row.ID, row.Key, row.Match)

@@ -11,6 +11,7 @@ import (
 	bindings "github.com/duckdb/duckdb-go-bindings"
 
 	"coho/models"
+	"coho/sources"
 )
 
 // prepare binds the model's query, which must be one statement that only
@@ -60,9 +61,18 @@ func (c *session) exec(sql string) error {
 	return nil
 }
 
-// querySQL returns the model's query; a table becomes a SELECT of all its
-// columns.
+// querySQL returns the model's query, with what its grouping adds.
 func querySQL(m models.Model) (string, error) {
+	query, err := plainSQL(m)
+	if err != nil {
+		return "", err
+	}
+	return sources.Grouped(query, m.Groups, sources.Dialect{Quote: sources.DoubleQuote, Text: "VARCHAR"}), nil
+}
+
+// plainSQL returns the model's query; a table becomes a SELECT of all its
+// columns.
+func plainSQL(m models.Model) (string, error) {
 	switch {
 	case m.Table != "":
 		name, err := quoteTable(m.Table)

@@ -39,7 +39,7 @@ WHERE c.oid = pg_catalog.to_regclass($1) AND c.relkind = 'r' AND a.amname = 'hea
 // one exported snapshot, each a half of its pages. What stands against it is no
 // error: then it is read over one.
 func (s *Source) ReadParts(ctx context.Context, m models.Model) ([]sources.Rows, error) {
-	if m.Table != "" {
+	if m.Table != "" && m.Groups == nil { // a group may have rows in both halves
 		parts, err := s.readHalves(ctx, m)
 		if err == nil {
 			return parts, nil

@@ -6,11 +6,21 @@ import (
 	"strings"
 
 	"coho/models"
+	"coho/sources"
 )
 
-// querySQL returns the model's query; a table becomes a SELECT of all its
-// columns.
+// querySQL returns the model's query, with what its grouping adds.
 func querySQL(m models.Model) (string, error) {
+	query, err := plainSQL(m)
+	if err != nil {
+		return "", err
+	}
+	return sources.Grouped(query, m.Groups, sources.Dialect{Quote: sources.DoubleQuote, Text: "TEXT"}), nil
+}
+
+// plainSQL returns the model's query; a table becomes a SELECT of all its
+// columns.
+func plainSQL(m models.Model) (string, error) {
 	switch {
 	case m.Table != "":
 		name, err := quoteTable(m.Table)

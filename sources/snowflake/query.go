@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"coho/models"
+	"coho/sources"
 	"coho/sources/columnar"
 )
 
@@ -13,6 +14,15 @@ import (
 // subquery: only what can be one runs, so neither a statement that changes
 // something nor a second one after a semicolon.
 func querySQL(m models.Model) (string, error) {
+	query, err := plainSQL(m)
+	if err != nil {
+		return "", err
+	}
+	return sources.Grouped(query, m.Groups, sources.Dialect{Quote: sources.DoubleQuote, Text: "VARCHAR"}), nil
+}
+
+// plainSQL is querySQL without what a model's grouping adds.
+func plainSQL(m models.Model) (string, error) {
 	switch {
 	case m.Table != "":
 		name, err := quoteTable(m.Table)

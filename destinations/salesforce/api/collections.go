@@ -22,6 +22,8 @@ type SaveResult struct {
 type RowError struct {
 	Code, Message string
 	Fields        []string
+	// Found is what a duplicate rule found, where the org says so: Ids.
+	Found []string
 }
 
 // CollectionOptions are the headers of a Collections write.
@@ -156,7 +158,7 @@ func decodeSaveResults(body []byte, n int) ([]SaveResult, error) {
 		}
 		rows := make([]RowError, len(w.Errors))
 		for j := range w.Errors {
-			rows[j] = RowError{Code: w.Errors[j].code(), Message: w.Errors[j].message(), Fields: w.Errors[j].Fields}
+			rows[j] = RowError{Code: w.Errors[j].code(), Message: w.Errors[j].message(), Fields: w.Errors[j].Fields, Found: w.Errors[j].found()}
 		}
 		results[i].Errors = rows
 	}

@@ -141,6 +141,47 @@ type wireError struct {
 	ExceptionMessage string     `json:"exceptionMessage" xml:"exceptionMessage"`
 	Description      string     `json:"error_description" xml:"-"`
 	Fields           fieldNames `json:"fields" xml:"fields"`
+
+	// What a duplicate rule found; REST misspells it.
+	Found    *wireFound `json:"duplicateResult" xml:"-"`
+	FoundAlt *wireFound `json:"duplicateResut" xml:"-"`
+}
+
+// wireFound is what a duplicate rule found of a record.
+type wireFound struct {
+	MatchResults []struct {
+		MatchRecords []struct {
+			Record struct {
+				ID string `json:"Id"`
+			} `json:"record"`
+		} `json:"matchRecords"`
+	} `json:"matchResults"`
+}
+
+// UnmarshalJSON implements json.Unmarshaler. What has another shape is taken for
+// nothing, because the error it belongs to matters more.
+func (w *wireFound) UnmarshalJSON(b []byte) error {
+	type plain wireFound
+	if p := new(plain); json.Unmarshal(b, p) == nil {
+		*w = wireFound(*p)
+	}
+	return nil
+}
+
+// found is the Ids of the records that a duplicate rule found, each once.
+func (w *wireError) found() []string {
+	var ids []string
+	for _, f := range []*wireFound{w.Found, w.FoundAlt} {
+		if f == nil {
+			continue
+		}
+		for i := range f.MatchResults {
+			for _, m := range f.MatchResults[i].MatchRecords {
+				ids = append(ids, m.Record.ID)
+			}
+		}
+	}
+	return distinct(ids)
 }
 
 func (w *wireError) code() string {

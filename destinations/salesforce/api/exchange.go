@@ -54,11 +54,12 @@ type call struct {
 	classic bool
 	// soap is the namespace of a SOAP call: the body goes into an envelope that
 	// has the session in it.
-	soap   string
-	plain  bool // the body travels as it is, not compressed
-	login  bool // no session is sent, and the call is not counted
-	whoami bool // about the login: a session is sent, and the call is not counted
-	free   bool // not authenticated: the list of versions
+	soap        string
+	soapHeaders string // elements of the envelope's header beside the session
+	plain       bool   // the body travels as it is, not compressed
+	login       bool   // no session is sent, and the call is not counted
+	whoami      bool   // about the login: a session is sent, and the call is not counted
+	free        bool   // not authenticated: the list of versions
 }
 
 // counted: the org counts the call against its limit, which it does with none of
@@ -283,7 +284,7 @@ func (x *exchange) request(ctx context.Context, s *session) (req *http.Request, 
 	}
 	body, zipped := r.body, false
 	if r.soap != "" {
-		body = envelope(r.soap, s.token, r.body)
+		body = envelope(r.soap, s.token, r.soapHeaders, r.body)
 	}
 	if !r.plain && len(body) > gzipAbove {
 		body, zipped = compress(body), true

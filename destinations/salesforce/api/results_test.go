@@ -232,14 +232,14 @@ func TestSlowReaderAndSilentOrg(t *testing.T) {
 
 func TestParseResultError(t *testing.T) {
 	for cell, want := range map[string]RowError{
-		"REQUIRED_FIELD_MISSING:Required fields are missing: [LastName]:LastName --":                                                           {"REQUIRED_FIELD_MISSING", "Required fields are missing: [LastName]", []string{"LastName"}},
-		"UNABLE_TO_LOCK_ROW:unable to obtain exclusive access to this record or 200 records: 001xxx,001yyy,...:--":                             {"UNABLE_TO_LOCK_ROW", "unable to obtain exclusive access to this record or 200 records: 001xxx,001yyy,...", nil},
-		"INVALID_CROSS_REFERENCE_KEY:invalid cross reference id:--":                                                                            {"INVALID_CROSS_REFERENCE_KEY", "invalid cross reference id", nil},
-		"MISSING_ARGUMENT:Agency_BP_Id__c not specified:--":                                                                                    {"MISSING_ARGUMENT", "Agency_BP_Id__c not specified", nil},
-		"INVALID_FIELD:Failed to deserialize field at col 4. Due to, '6/15/19' is not a valid value for the type xsd:date:Trip_End_Date__c --": {"INVALID_FIELD", "Failed to deserialize field at col 4. Due to, '6/15/19' is not a valid value for the type xsd:date", []string{"Trip_End_Date__c"}},
-		"FIELD_CUSTOM_VALIDATION_EXCEPTION:two\nlines:Name,Phone --":                                                                           {"FIELD_CUSTOM_VALIDATION_EXCEPTION", "two\nlines", []string{"Name", "Phone"}},
-		"Something else: entirely": {"", "Something else: entirely", nil},
-		"CODE:no end":              {"CODE", "no end", nil},
+		"REQUIRED_FIELD_MISSING:Required fields are missing: [LastName]:LastName --":                                                           {Code: "REQUIRED_FIELD_MISSING", Message: "Required fields are missing: [LastName]", Fields: []string{"LastName"}},
+		"UNABLE_TO_LOCK_ROW:unable to obtain exclusive access to this record or 200 records: 001xxx,001yyy,...:--":                             {Code: "UNABLE_TO_LOCK_ROW", Message: "unable to obtain exclusive access to this record or 200 records: 001xxx,001yyy,..."},
+		"INVALID_CROSS_REFERENCE_KEY:invalid cross reference id:--":                                                                            {Code: "INVALID_CROSS_REFERENCE_KEY", Message: "invalid cross reference id"},
+		"MISSING_ARGUMENT:Agency_BP_Id__c not specified:--":                                                                                    {Code: "MISSING_ARGUMENT", Message: "Agency_BP_Id__c not specified"},
+		"INVALID_FIELD:Failed to deserialize field at col 4. Due to, '6/15/19' is not a valid value for the type xsd:date:Trip_End_Date__c --": {Code: "INVALID_FIELD", Message: "Failed to deserialize field at col 4. Due to, '6/15/19' is not a valid value for the type xsd:date", Fields: []string{"Trip_End_Date__c"}},
+		"FIELD_CUSTOM_VALIDATION_EXCEPTION:two\nlines:Name,Phone --":                                                                           {Code: "FIELD_CUSTOM_VALIDATION_EXCEPTION", Message: "two\nlines", Fields: []string{"Name", "Phone"}},
+		"Something else: entirely": {Code: "", Message: "Something else: entirely"},
+		"CODE:no end":              {Code: "CODE", Message: "no end"},
 		"":                         {},
 	} {
 		if got := ParseResultError(cell); !reflect.DeepEqual(got, want) {

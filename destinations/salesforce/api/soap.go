@@ -30,11 +30,11 @@ func soapCall(op, path, space string, body []byte) *call {
 }
 
 // envelope is a SOAP call's body as it travels.
-func envelope(space, token string, body []byte) []byte {
+func envelope(space, token, headers string, body []byte) []byte {
 	var b bytes.Buffer
 	b.WriteString(`<?xml version="1.0" encoding="UTF-8"?><soapenv:Envelope xmlns:soapenv="` + soapSpace + `" xmlns:xsi="` + schemaSpace + `" xmlns="` + space + `"><soapenv:Header><SessionHeader><sessionId>`)
 	escapeText(&b, token)
-	b.WriteString(`</sessionId></SessionHeader></soapenv:Header><soapenv:Body>`)
+	b.WriteString(`</sessionId></SessionHeader>` + headers + `</soapenv:Header><soapenv:Body>`)
 	b.Write(body)
 	b.WriteString(`</soapenv:Body></soapenv:Envelope>`)
 	return b.Bytes()

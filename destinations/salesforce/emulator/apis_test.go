@@ -263,9 +263,9 @@ duplicate_rules = [ { name = "Same_Email", fields = ["Email"], action = "alert" 
 	id := c.insert("Contact", `{"LastName":"x","Email":"a@b.cd"}`)
 	a := c.do("POST", v66+"/sobjects/Contact", `{"LastName":"y","Email":"A@b.cd"}`)
 	c.refused(a, 400, "DUPLICATES_DETECTED", "")
-	if !strings.Contains(a.body, `"duplicateResut":`) {
-		t.Fatal(a.body)
-	}
+	contains(t, a.body, `"duplicateResut":{"allowSave":true,"duplicateRule":"Same_Email"`, `"matchRecords":[{`, `"Id":"`+id+`"`)
+	contains(t, c.jsforce(200, "u", partner, `<findDuplicates><sObjects><type>Contact</type><Email>A@b.cd</Email></sObjects><sObjects><type>Contact</type><Email>c@b.cd</Email></sObjects></findDuplicates>`),
+		"<duplicateRule>Same_Email</duplicateRule>", "<record><type>Contact</type><Id>"+id+"</Id></record>", "</duplicateResults><success>true</success></result><result><success>true</success></result>")
 	c.want(201, "POST", v66+"/sobjects/Contact", `{"LastName":"y","Email":"A@b.cd"}`, "Sforce-Duplicate-Rule-Header", "allowSave=true")
 	if a := c.want(200, "GET", v66+"/sobjects/Contact/"+id+"?fields=Initial__c", ""); !strings.Contains(a.body, `"Initial__c":"x"`) {
 		t.Fatal(a.body)

@@ -42,6 +42,7 @@ type rowWrite struct {
 	old     record // before the write, to undo it
 	touched bool
 	shadow  *rowWrite // the other half of a person account
+	found   *duplicates
 }
 
 // dml is one transaction of at most 200 rows of one object (a "chunk").

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Picklist values by the Metadata API (SOAP) and by Tooling (REST). Both replace
@@ -34,7 +35,7 @@ func (o *Org) customField(fullName string) *field {
 func replaced(old, values []picklistValue) ([]picklistValue, error) {
 	seen := map[string]bool{}
 	for _, v := range values {
-		if v.value == "" || len(v.value) > 255 {
+		if v.value == "" || utf8.RuneCountInString(v.value) > 255 {
 			return nil, fmt.Errorf("a picklist value has 1 to 255 characters")
 		}
 		if seen[strings.ToLower(v.value)] {

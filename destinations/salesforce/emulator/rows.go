@@ -79,7 +79,8 @@ func faultsOf(errs []rowError) []rowFault {
 }
 
 // failRow answers a single-row request that failed.
-func (c *call) failRow(errs []rowError) {
+func (c *call) failRow(b *dml, w *rowWrite) {
+	errs := w.errs
 	status := http.StatusBadRequest
 	switch errs[0].code {
 	case "ENTITY_IS_DELETED", "NOT_FOUND":
@@ -98,8 +99,8 @@ func (c *call) failRow(errs []rowError) {
 			fields = []string{}
 		}
 		m := map[string]any{"errorCode": e.code, "message": e.message, "fields": fields}
-		if e.code == "DUPLICATES_DETECTED" {
-			m["duplicateResut"] = map[string]any{"allowSave": true, "duplicateRule": "Duplicate_Rule", "errorMessage": e.message, "matchResults": []any{}}
+		if e.code == "DUPLICATES_DETECTED" && w.found != nil {
+			m["duplicateResut"] = w.found.json(b)
 		}
 		out = append(out, m)
 	}
@@ -159,12 +160,13 @@ func (s *Server) createRow(c *call, obj *object) {
 		c.reject(e)
 		return
 	}
-	row, ok := s.one(c, &dml{obj: obj, op: opInsert, rows: []rowWrite{w}})
+	b := &dml{obj: obj, op: opInsert, rows: []rowWrite{w}}
+	row, ok := s.one(c, b)
 	if !ok {
 		return
 	}
 	if len(row.errs) > 0 {
-		c.failRow(row.errs)
+		c.failRow(b, row)
 		return
 	}
 	c.w.Header().Set("Location", "/services/data/v"+c.version+"/sobjects/"+obj.name+"/"+row.id)
@@ -252,7 +254,7 @@ func (s *Server) finishWrite(c *call, b *dml) {
 		return
 	}
 	if len(row.errs) > 0 {
-		c.failRow(row.errs)
+		c.failRow(b, row)
 		return
 	}
 	c.w.WriteHeader(http.StatusNoContent)
@@ -445,12 +447,13 @@ func (s *Server) upsertRow(c *call, obj *object, key *field, val string) {
 	if val != "" {
 		w.changes = append(w.changes, change{f: key, val: val})
 	}
-	row, ok := s.one(c, &dml{obj: obj, op: opUpsert, keyField: key, rows: []rowWrite{w}})
+	b := &dml{obj: obj, op: opUpsert, keyField: key, rows: []rowWrite{w}}
+	row, ok := s.one(c, b)
 	if !ok {
 		return
 	}
 	if len(row.errs) > 0 {
-		c.failRow(row.errs)
+		c.failRow(b, row)
 		return
 	}
 	status := http.StatusOK

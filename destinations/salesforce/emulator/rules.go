@@ -118,22 +118,53 @@ func (o *Org) checkDuplicates(b *dml, w *rowWrite, changes []change, rec *record
 			}
 			return true
 		}
-		found := false
+		var found []string
+		look := func(r *record) bool {
+			if matches(r) {
+				found = append(found, makeID(b.obj.prefix, r.sequence()))
+			}
+			return len(found) < maxFound
+		}
 		if f := rule.fields[0]; f.index != nil && !f.index.lazy {
-			f.index.each(want[0], func(pos uint32) bool {
-				found = matches(b.obj.records[pos])
-				return !found
-			})
+			f.index.each(want[0], func(pos uint32) bool { return look(b.obj.records[pos]) })
 		} else {
 			for _, r := range b.obj.records {
-				if found = matches(r); found {
+				if !look(r) {
 					break
 				}
 			}
 		}
-		if found {
+		if len(found) > 0 {
+			w.found = &duplicates{rule: rule, ids: found}
 			w.fail("DUPLICATES_DETECTED", "Use one of these records?")
 			return
 		}
+	}
+}
+
+// maxFound is how many records a duplicate rule names.
+const maxFound = 100
+
+// duplicates are the records that a duplicate rule found for a row.
+type duplicates struct {
+	rule *duplicateRule
+	ids  []string
+}
+
+// json is what single calls of REST say of them (REST API Developer Guide,
+// "Duplicate Rule Header"). The name it goes by there is misspelt by orgs.
+func (d *duplicates) json(b *dml) map[string]any {
+	records := make([]any, len(d.ids))
+	for i, id := range d.ids {
+		records[i] = map[string]any{
+			"additionalInformation": []any{}, "fieldDiffs": []any{}, "matchConfidence": 100.0,
+			"record": map[string]any{"attributes": map[string]any{"type": b.obj.name, "url": "/services/data/v62.0/sobjects/" + b.obj.name + "/" + id}, "Id": id},
+		}
+	}
+	return map[string]any{
+		"allowSave": !d.rule.block, "duplicateRule": d.rule.name, "duplicateRuleEntityType": b.obj.name, "errorMessage": "Use one of these records?",
+		"matchResults": []any{map[string]any{
+			"entityType": b.obj.name, "errors": []any{}, "matchEngine": "ExactMatchEngine", "matchRecords": records, "rule": d.rule.name, "size": len(records), "success": true,
+		}},
 	}
 }

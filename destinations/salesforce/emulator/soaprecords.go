@@ -20,6 +20,7 @@ var soapCalls = map[string]func(*Server, *call, *element){
 	"upsert":             func(s *Server, c *call, op *element) { s.soapWrite(c, op, opUpsert) },
 	"delete":             func(s *Server, c *call, op *element) { s.soapWrite(c, op, opDelete) },
 	"convertLead":        (*Server).soapConvert,
+	"findDuplicates":     (*Server).soapFindDuplicates,
 	"logout":             (*Server).soapLogout,
 	"getUserInfo":        (*Server).soapUserInfo,
 	"getServerTimestamp": (*Server).soapTimestamp,
