@@ -386,6 +386,8 @@ func (r *run) update(ctx context.Context, b destinations.Batch) error {
 func (r *run) settle(ctx context.Context, batch uint64, ops []*planner.Operation, outcomes []destinations.Outcome, last bool) error {
 	r.tellOmitted(ops, outcomes)
 	r.nameDuplicates(ctx, ops, outcomes)
+	r.nameConverted(ctx, ops, outcomes)
+	r.skipConverted(outcomes)
 	if err := r.journal.Settle(context.WithoutCancel(ctx), batch, ops, outcomes, last); err != nil {
 		return fmt.Errorf("record outcomes: %w", err)
 	}
