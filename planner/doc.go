@@ -44,14 +44,14 @@
 //
 // Whole `coho plan` processes of 10,000,000 rows of ten columns (161 bytes a row as
 // text), in turn with psql's COPY of the same table to /dev/null, which is 1: five
-// pairs, two for a first load; two cores, 24 GiB, PostgreSQL 15 on the same machine,
+// pairs, three with changes, two for a first load; two cores, 24 GiB, PostgreSQL 15 on the same machine,
 // 23 November 2026 (COHO_BENCH_ROWS=10000000 make bench PKG=./cmd/coho
 // BENCH=Yardstick). COPY against itself gave 1.12 (0.95 to 1.17).
 //
 //	                                         ratio                 goal  memory
 //	unchanged, a query                       0.77 (0.67 to 0.83)   0.90   80 MiB
 //	unchanged, a table, two connections      0.64 (0.61 to 0.66)   0.75   78 MiB
-//	1% changed, 0.5% added, 0.5% removed     1.13 (1.00 to 1.34)   1.05  101 MiB
+//	1% changed, 0.5% added, 0.5% removed     1.22 (1.22 to 1.30)   1.05  104 MiB
 //	a first load, the plan complete on disk  2.78 (2.65 to 2.92)   2.2   152 MiB
 //	commit of that load to the snapshot      1.72 (1.49 to 1.78)   1.3
 //	unchanged, Parquet, to DuckDB's scan     1.35 (1.14 to 1.61)   1.25  182 MiB
@@ -62,14 +62,19 @@
 // 1.4 s of it decode, evaluate and convert the ten fields of a row, 0.5 s read, hash
 // and spill, 0.3 s write the log, and the rest sorts, copies and collects garbage.
 //
+// With changes everywhere no range of the snapshot can be passed over: all entries
+// are read, 34 bytes a row, and 150,000 rows are mapped. That is 4.0 s of processor
+// more than the 3.7 s of a plan without changes, at 9.8 s in all; COPY took 7.7 s in
+// those pairs and 11.3 s in five others of the day, to which such a plan was 1.13.
+//
 // The planner alone, 300,000 unchanged rows in memory to operations, took 0.24 of the
 // time of DuckDB's full outer join of the same hashes on two threads and 0.095 of its
 // memory (-bench Alone).
 //
 // The whole of coho, planning and sending upserts of five fields from Parquet
-// through Bulk API 2.0, took 108 MB at most for 100,000 rows, 141 MB for a million
-// and 145 MB for three million (two cores, 23 November 2026): what grows is these
-// bounds being filled. DuckDB's reader of CSV files adds buffers of 30 MB as a file
+// through Bulk API 2.0, took 127 MiB at most for 100,000 rows and 148 MiB for a
+// million (cmd/coho, -bench Memory): what grows is these bounds, and those of
+// DuckDB's threads, being filled. DuckDB's reader of CSV files adds buffers of 30 MB as a file
 // has them, up to about four: planning took 160 MB for a file of 7 MB, 216 MB for
 // 79 MB and 275 MB for 245 MB.
 //

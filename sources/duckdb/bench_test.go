@@ -30,15 +30,16 @@ func benchRows(b *testing.B) int {
 	return n
 }
 
-// accounts writes a Parquet file of ten columns as a CRM has them.
-func accounts(b *testing.B, rows int) (file string) {
+// accounts writes a Parquet file of ten columns as a CRM has them; group is how many
+// rows lie together, which one thread reads.
+func accounts(b *testing.B, rows, group int) (file string) {
 	b.Helper()
 	file = filepath.Join(b.TempDir(), "accounts.parquet")
 	build(b, `COPY (SELECT g AS id, 'ACC-' || lpad(g::varchar, 10, '0') AS account_key, 'Account number ' || g AS name,
 		'+49 30 ' || (g * 7919 % 10000000) AS phone, 'https://www.example' || g % 5000 || '.com/about' AS website,
 		((g * 104729 % 100000000) / 100)::DECIMAL(12,2) AS arr, (g * 31 % 5000)::INT AS employees, g % 3 = 0 AS active,
 		DATE '2015-01-01' + (g % 3650)::INT AS customer_since, TIMESTAMP '2024-01-01' + to_seconds(g) AS updated_at
-		FROM range(`+strconv.Itoa(rows)+`) AS s(g)) TO '`+file+`'`)
+		FROM range(`+strconv.Itoa(rows)+`) AS s(g)) TO '`+file+`' (ROW_GROUP_SIZE `+strconv.Itoa(group)+`)`)
 	return file
 }
 
@@ -64,7 +65,7 @@ func readFile(b *testing.B, s *duckdb.Source, sql string, want int) {
 // values it decodes.
 func BenchmarkRead(b *testing.B) {
 	n := benchRows(b)
-	file := accounts(b, n)
+	file := accounts(b, n, 122_880) // DuckDB's default
 	scan := filepath.Join(b.TempDir(), "scan")
 	if out, err := exec.Command("go", "build", "-tags", "duckdb_arrow", "-o", scan, "./testdata/scan").CombinedOutput(); err != nil {
 		b.Fatalf("%v\n%s", err, out)
@@ -148,9 +149,11 @@ func rowLoop(b *testing.B, db *sql.DB, text string, want int) {
 	}
 }
 
-// BenchmarkMemory shows that a result takes no more memory for being longer.
+// BenchmarkMemory shows that a result takes no more memory for being longer. The
+// rows lie in small groups, so that the shortest result is read by as many threads,
+// each with buffers of its own, as the longest.
 func BenchmarkMemory(b *testing.B) {
-	file := accounts(b, 5_000_000)
+	file := accounts(b, 5_000_000, 10_240)
 	s := open(b, duckdb.Options{})
 	sourcetest.Flat(b, func(b *testing.B, rows int) {
 		readFile(b, s, fmt.Sprintf("SELECT * FROM read_parquet('%s') WHERE id < %d", file, rows), rows)

@@ -46,20 +46,18 @@
 //
 // # What reading costs
 //
-// Whole `coho plan` processes of 3,000,000 rows (ten columns) in turn with psql's
-// COPY of the same table to /dev/null, which is 1; medians of three pairs on
-// 2026-11-23, two cores, 24 GiB, PostgreSQL 15 on the same machine; COPY against
-// itself gave 0.89:
+// A million rows of ten columns over one connection, beside the driver's own loops
+// on the same machine (-bench Read; 23 November 2026, two cores, PostgreSQL 15):
 //
-//	unchanged, a query over one connection     0.71 (0.66 to 0.85)   73 MiB at the peak
-//	unchanged, a table over two connections    0.66 (0.64 to 0.69)   80 MiB
-//	1% changed, 0.5% added, 0.5% removed       0.92 (0.92 to 1.03)  100 MiB
+//	coho                                  605 ms
+//	pgx, each row's bytes thrown away     523 ms
+//	pgx, each value decoded             1,280 ms
 //
-// With 300,000 rows the first two took 60 and 63 MiB. With 10,000,000 rows, on the
-// same machine and day, an unchanged query took 0.90 (0.72 to 0.91, three pairs) and
-// 88 MiB, one with 1% changed 1.06 (one pair) and 145 MiB; COPY against itself then
-// gave 0.99 and 1.42. The benchmark is Yardstick, in
-// cmd/coho.
+// A process that reads has 18 MB for 100,000 rows and 16 MB for five million (-bench
+// Memory).
+//
+// What a whole plan of ten million rows takes beside psql's COPY is in package
+// planner.
 //
 // The package must never write to the warehouse (every statement runs in a
 // READ ONLY, REPEATABLE READ transaction), never keep a connection longer than
