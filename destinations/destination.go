@@ -139,6 +139,9 @@ type Application struct {
 	// Stop, when closed, begins no further batch; those in flight finish and
 	// are settled.
 	Stop <-chan struct{}
+	// Owner tells which row has a record with an Id, as the snapshot knows it; nil
+	// where that cannot be asked.
+	Owner func(id string) (row planner.Hash, ok bool, err error)
 }
 
 // Plan gives out a plan's operations.
@@ -229,6 +232,10 @@ type Outcome struct {
 	// Absorbed: the row has no record of its own, because it was merged into
 	// another or there was none to merge; the snapshot remembers that.
 	Absorbed bool
+
+	// Same: nothing was sent, because the record holds all of it already; the
+	// snapshot takes the operation in as carried out. The result is Skipped.
+	Same bool
 
 	// Code, Message and Fields say why a row failed or was skipped: the
 	// org's own words where they are the org's.

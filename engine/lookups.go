@@ -191,7 +191,7 @@ func lookupObjects(s *models.Sync) []string {
 	var out []string
 	for i := range s.Fields {
 		l := s.Fields[i].Lookup
-		if l == nil || strings.EqualFold(l.Object, s.Object) {
+		if l == nil || of(s, l.Object) {
 			continue
 		}
 		if !slices.ContainsFunc(out, func(o string) bool { return strings.EqualFold(o, l.Object) }) {

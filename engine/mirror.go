@@ -62,7 +62,7 @@ func picksFrom(s, list *models.Sync) bool {
 		return false
 	}
 	for i := range s.Fields {
-		if strings.EqualFold(list.Object, s.Object) && strings.EqualFold(s.Fields[i].Name, list.Picklist) {
+		if of(s, list.Object) && strings.EqualFold(s.Fields[i].Name, list.Picklist) {
 			return true
 		}
 	}

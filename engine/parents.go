@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"coho/destinations"
@@ -49,8 +50,8 @@ func (p parents) Syncs(object, field string) []string {
 
 // knows reports whether a sync's snapshot holds a field of an object's records.
 func knows(s *models.Sync, object, field string) bool {
-	if !writes(s, object) {
-		return false
+	if !writes(s, object) || len(s.Objects()) > 1 {
+		return false // its records are of two objects, and only their Ids tell which
 	}
 	if strings.EqualFold(s.Match.Field, field) {
 		return true
@@ -67,7 +68,12 @@ func knows(s *models.Sync, object, field string) bool {
 
 // writes reports whether a sync leaves records of an object in the org.
 func writes(s *models.Sync, object string) bool {
-	return s.Picklist == "" && strings.EqualFold(s.Object, object) && s.Mode != models.ModeArchive
+	return s.Picklist == "" && s.Mode != models.ModeArchive && of(s, object)
+}
+
+// of reports whether a sync's records may be of an object.
+func of(s *models.Sync, object string) bool {
+	return slices.ContainsFunc(s.Objects(), func(o string) bool { return strings.EqualFold(o, object) })
 }
 
 // Records implements destinations.Parents.

@@ -313,7 +313,8 @@ func (e *Engine) spec(p *prepared, schema models.Schema, full bool) planner.Spec
 // case as keys are.
 func matchIsKey(p *prepared) bool {
 	s := p.sync
-	return len(s.Model.PrimaryKey) == 1 && s.Model.PrimaryKey[0] == s.Match.Column && p.target.NormalizeMatch("aA") == "aA"
+	// Rows of two objects may become one record, where a lead is converted.
+	return len(s.Objects()) == 1 && len(s.Model.PrimaryKey) == 1 && s.Model.PrimaryKey[0] == s.Match.Column && p.target.NormalizeMatch("aA") == "aA"
 }
 
 // filledBy names what fills a field, for messages.

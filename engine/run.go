@@ -451,7 +451,7 @@ func (r *running) apply(ctx, work context.Context, store *snapshot.Store, plan *
 	r.progress.Settled.Store(settled.Len())
 	_, mirrors := target.(destinations.Mirror)
 	j := &journal{store: store, mirrors: mirrors, rec: r.rec, keyColumns: keyColumns, fields: plan.Fields(), progress: r.progress}
-	err = target.Apply(work, destinations.Application{Plan: planView{plan, store}, Journal: j, Stop: ctx.Done()})
+	err = target.Apply(work, destinations.Application{Plan: planView{plan, store}, Journal: j, Stop: ctx.Done(), Owner: store.Owner})
 	if ferr := r.rec.flush(); ferr != nil {
 		err = errors.Join(err, ferr)
 	}

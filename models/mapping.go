@@ -169,6 +169,10 @@ func hashFields(fields []Field) string {
 	for i := range fields {
 		f := &fields[i]
 		part(f.Name)
+		if f.Object != "" {
+			part("object")
+			part(f.Object)
+		}
 		part(strconv.FormatBool(f.OnCreate))
 		switch {
 		case f.Column != "":

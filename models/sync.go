@@ -68,6 +68,7 @@ type Lookup struct {
 // Lookup says what fills it.
 type Field struct {
 	Name     string // the destination's field
+	Object   string `json:",omitempty"` // of a two-object sync's objects, the only one it is written to; "" for both
 	Column   string
 	Expr     string
 	Constant *Value
@@ -150,10 +151,26 @@ type Sync struct {
 	Schedule    string
 	Timezone    string
 	Timing      Timing
-	Fields      []Field // sorted by Name
+	Fields      []Field // sorted by Name, then Object
 	Write       Write
 	Guards      Guards
 	Pos         string // file:line:column of the sync, for messages
+}
+
+// The objects of two-object syncs: a row's record is of the first or of the second,
+// whichever has it.
+var pairs = map[string][]string{
+	"leadorcontact": {"Contact", "Lead"},
+	"leadoraccount": {"Account", "Lead"},
+}
+
+// Objects returns the objects that the sync's records may be of: in a two-object sync
+// the one that is looked at first comes first, and in any other there is one.
+func (s *Sync) Objects() []string {
+	if pair := pairs[strings.ToLower(s.Object)]; pair != nil && s.Picklist == "" {
+		return pair
+	}
+	return []string{s.Object}
 }
 
 // Sequence is an ordered list of steps, a step being syncs that run side by

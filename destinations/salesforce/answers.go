@@ -484,7 +484,8 @@ func (r *run) settleJob(ctx context.Context, j *job, batch destinations.Batch, a
 
 // rowOf is a row of the job as it was sent.
 func (r *run) rowOf(j *job, op *planner.Operation) row {
-	x := newRow(op, j.complete)
+	x := newRow(op, j.c, j.complete)
+	r.follow(&x)
 	x.attempts, x.relooked = j.attempts, j.relooked
 	r.mu.Lock()
 	x.omit = r.omits(op.Seq)

@@ -63,12 +63,23 @@ type run struct {
 
 	compared atomic.Int64 // rows whose duplicates the org was asked for
 
+	section *section // two-object sync: what operations come to; nil in any other
+
 	asked *int64 // where queries for references are only counted: how many
 }
 
 // Apply sends a plan's operations that have no outcome yet. See the package
 // comment for the protocol.
 func (t *Target) Apply(ctx context.Context, a destinations.Application) error {
+	r := t.newRun(a)
+	defer t.limiter.join(cap(r.calls))()
+	defer r.dropBooks()
+	ctx = api.CountCalls(ctx, t.calls)
+	return r.conclude(ctx, r.apply(ctx))
+}
+
+// newRun is a run that has not begun. Its books must be dropped.
+func (t *Target) newRun(a destinations.Application) *run {
 	parallel := parallelism(&t.sync.Write)
 	jobs, calls := min(parallel, maxJobs), parallel
 	if t.serial() {
@@ -77,7 +88,7 @@ func (t *Target) Apply(ctx context.Context, a destinations.Application) error {
 	if t.bulk1() {
 		jobs = parallel
 	}
-	r := &run{
+	return &run{
 		t: t, plan: a.Plan, journal: a.Journal, stop: a.Stop,
 		route:    t.route(),
 		calls:    make(chan struct{}, calls),
@@ -88,17 +99,17 @@ func (t *Target) Apply(ctx context.Context, a destinations.Application) error {
 		books:    t.newBooks(),
 		halt:     make(chan struct{}),
 	}
-	defer t.limiter.join(calls)()
-	defer r.dropBooks()
-	ctx = api.CountCalls(ctx, t.calls)
-	err := r.apply(ctx)
+}
+
+// conclude closes what a run that ended with err has left open.
+func (r *run) conclude(ctx context.Context, err error) error {
 	if err == nil || errors.Is(err, destinations.ErrStopped) {
 		err = errors.Join(err, r.closeMarks(ctx))
 	}
 	if err == nil {
 		err = r.unknownError()
 	}
-	return budget(t.client, err)
+	return budget(r.t.client, err)
 }
 
 func (r *run) apply(ctx context.Context) error {
@@ -151,9 +162,14 @@ func (r *run) pass(ctx context.Context, pass int) error {
 	if err != nil {
 		return fmt.Errorf("read the plan's pass %d: %w", pass, err)
 	}
-	err = r.feed(ctx, ops)
+	return r.send(ctx, ops)
+}
+
+// send sends operations of a pass and waits for them.
+func (r *run) send(ctx context.Context, ops destinations.Operations) error {
+	err := r.feed(ctx, ops)
 	if closed := ops.Close(); err == nil && closed != nil {
-		err = fmt.Errorf("close the plan's pass %d: %w", pass, closed)
+		err = fmt.Errorf("close the plan: %w", closed)
 	}
 	if err != nil {
 		r.fail(err)
@@ -203,7 +219,7 @@ func (r *run) feed(ctx context.Context, ops destinations.Operations) error {
 			}
 			continue
 		}
-		c := callOf(op.Kind)
+		c := r.callOf(op)
 		if r.apart() {
 			if apart[c] == nil {
 				apart[c] = r.newLanes(c)
@@ -346,12 +362,13 @@ func (r *run) maxAttempts() int {
 }
 
 // newRow is a row for an operation, as the run must send it.
-func (r *run) newRow(op *planner.Operation) row {
+func (r *run) newRow(op *planner.Operation, c call) row {
 	r.mu.Lock()
 	complete := r.complete.Has(op.Seq)
 	omit := r.omits(op.Seq)
 	r.mu.Unlock()
-	x := newRow(op, complete)
+	x := newRow(op, c, complete)
+	r.follow(&x)
 	x.omit = omit
 	x.doubt = r.doubtful.Has(op.Seq)
 	return x

@@ -18,6 +18,7 @@ type column struct {
 	header     string // the CSV header: the field's name, or a reference's path
 	createOnly bool   // left out where the record exists
 	merge      bool   // no field of the org: says which record the row's is merged into
+	foreign    bool   // two-object sync: a field of the other object
 	keep       bool   // clear_fields leaves it
 
 	// A lookup's cells hold the value of parent, a field of parentObject. They
@@ -30,6 +31,9 @@ type column struct {
 	syncs        []string // whose snapshots are asked before the org
 	self         bool
 }
+
+// virtual reports a column that stands for no field of the target's object.
+func (c *column) virtual() bool { return c.merge || c.foreign }
 
 // source is the field whose values the column's cells are.
 func (c *column) source() *field {
@@ -48,6 +52,18 @@ type checker struct {
 	names    []string // the object's field names
 	problems destinations.Problems
 	warnings []string
+
+	// paired: the object is one of a two-object sync's, and only where creates is
+	// set does a row that neither has become a record of it.
+	paired, creates bool
+}
+
+// mode is the sync's, or what that comes to for one of two objects.
+func (c *checker) mode() models.Mode {
+	if c.paired && !c.creates && c.sync.Mode == models.ModeUpsert {
+		return models.ModeUpdate
+	}
+	return c.sync.Mode
 }
 
 func (c *checker) problem(pos, field, format string, args ...any) {
@@ -99,7 +115,9 @@ func meant(name string, names []string) string {
 // run checks the sync and builds its target. The error is about the org not
 // answering; what is wrong with the sync is in c.problems.
 func (c *checker) run(ctx context.Context) (*Target, error) {
-	c.checkWrite()
+	if !c.paired {
+		c.checkWrite()
+	}
 	object, err := describe(ctx, c.client, c.sync.Object)
 	if err != nil {
 		return nil, err
@@ -112,7 +130,7 @@ func (c *checker) run(ctx context.Context) (*Target, error) {
 		c.names = append(c.names, object.Fields[i].Name)
 	}
 	c.checkObject()
-	t := &Target{client: c.client, sync: c.sync, object: object, idField: c.idField(), event: isEvent(object.Name), mergeColumn: -1}
+	t := &Target{client: c.client, sync: c.sync, object: object, idField: c.idField(), event: isEvent(object.Name), mergeColumn: -1, paired: c.paired}
 	if t.event {
 		c.checkEvent()
 	} else {
@@ -124,10 +142,10 @@ func (c *checker) run(ctx context.Context) (*Target, error) {
 		if err != nil {
 			return nil, err
 		}
-		if col != nil && seen[col.Name] {
+		if col != nil && !col.foreign && seen[col.Name] {
 			c.problem(c.sync.Fields[i].Pos, col.Name, "field %s is mapped twice", col.Name)
 		}
-		if col != nil {
+		if col != nil && !col.foreign {
 			seen[col.Name] = true
 			if col.merge {
 				t.mergeColumn = i
@@ -136,7 +154,10 @@ func (c *checker) run(ctx context.Context) (*Target, error) {
 		t.columns = append(t.columns, col)
 	}
 	c.checkSort()
-	if c.sync.Mode == models.ModeInsert && !t.event {
+	switch {
+	case c.paired:
+		t.keyField = destinations.MatchField
+	case c.sync.Mode == models.ModeInsert && !t.event:
 		t.keyField = c.insertKey(t)
 	}
 	c.checkRequired(seen, t.match)
@@ -156,7 +177,6 @@ func (c *checker) checkWrite() {
 	refuse(!oneOf(w.BulkAPIVersion, "", "1.0", "2.0"), "write.bulk_api_version %q: must be \"1.0\" or \"2.0\"", w.BulkAPIVersion)
 	refuse(w.OnlySyncDifferent, "write.only_sync_different is not available yet")
 	refuse(w.SkipConverted && c.sync.Object != objectLead, "write.skip_converted: only leads are converted, not %s", c.sync.Object)
-	refuse(w.CreateRecordsAs != "", "write.create_records_as is not available yet")
 	refuse(!oneOf(w.ConcurrencyMode, "", "parallel", "serial"), "write.concurrency_mode %q: must be parallel or serial", w.ConcurrencyMode)
 	refuse(w.ConcurrencyMode == "serial" && w.IngestionAPI == "bulk" && w.BulkAPIVersion != "1.0", "write.concurrency_mode \"serial\": Bulk API 2.0 has no serial mode; use bulk_api_version = \"1.0\" or ingestion_api = \"rest\"")
 	refuse(!oneOf(w.InvalidRelationships, "", "error", omitValues, omitRecords), "write.invalid_relationships %q: must be error, omit_values or omit_records", w.InvalidRelationships)
@@ -183,7 +203,7 @@ func (c *checker) checkObject() {
 		}
 	}
 	mode := fmt.Sprintf("mode = %q", s.Mode)
-	switch s.Mode {
+	switch c.mode() {
 	case models.ModeInsert:
 		need(o.Createable, "created", mode)
 	case models.ModeUpdate:
@@ -227,7 +247,8 @@ func (c *checker) column(pos, field, name string) (models.Column, bool) {
 
 // checkMatch checks the match rule and returns its field.
 func (c *checker) checkMatch() *field {
-	m, mode := c.sync.Match, c.sync.Mode
+	m, mode := c.sync.Match, c.mode()
+	upserts := mode == models.ModeUpsert && !c.paired // by the org's own upsert
 	if m.Field == "" {
 		if mode != models.ModeInsert {
 			c.problem("", "", "mode = %q needs match = { field, column }", mode)
@@ -244,19 +265,21 @@ func (c *checker) checkMatch() *field {
 		c.problem("", f.Name, "column %s (%s) cannot match field %s: it takes %s", col.Name, typeName(col), f.Name, takes[f.class])
 	}
 	switch {
-	case mode == models.ModeUpsert && f.isID():
+	case c.paired && f.isID():
+		c.problem("", f.Name, "%s cannot match on Id, which is of one object; match on a field that both have", c.sync.Name)
+	case upserts && f.isID():
 		c.problem("", f.Name, "mode = \"upsert\" cannot match on Id: match on an external id, or use mode = \"update\"")
-	case mode == models.ModeUpsert && !f.indexed():
+	case upserts && !f.indexed():
 		c.problem("", f.Name, "mode = \"upsert\" must match on an external id, and field %s is none%s", f.Name, c.externalIDs())
 	case mode == models.ModeInsert && f.isID():
 		c.problem("", f.Name, "mode = \"insert\" cannot match on Id, which the org gives out")
-	case mode == models.ModeInsert && !f.Createable:
+	case (mode == models.ModeInsert || c.paired && c.creates) && !f.Createable:
 		c.problem("", f.Name, "field %s cannot be set when a record is created%s", f.Name, c.why(f))
 	case !f.isID() && !f.Filterable && !f.indexed():
 		c.problem("", f.Name, "field %s cannot be filtered on, so records cannot be found by it", f.Name)
 	case f.class == classBool || f.class == classNone || f.class == classMultipicklist:
 		c.problem("", f.Name, "records cannot be matched on field %s of type %s", f.Name, f.Type)
-	case mode == models.ModeUpsert && !f.Unique && f.Custom:
+	case upserts && !f.Unique && f.Custom:
 		c.warn("field %s is not declared unique: a row whose value several records share fails", f.Name)
 	}
 	return f
@@ -312,6 +335,9 @@ func (c *checker) checkField(ctx context.Context, m *models.Field, match *field)
 	if m.Merge {
 		return c.checkMerge(m, match), nil
 	}
+	if m.Object != "" && m.Object != c.object.Name {
+		return &column{field: newField(&api.Field{}), foreign: true, keep: true}, nil
+	}
 	af, ok := c.object.Field(m.Name)
 	if !ok {
 		c.problem(m.Pos, m.Name, "%s has no field %s that this user may see%s", c.object.Name, m.Name, meant(m.Name, c.names))
@@ -355,13 +381,21 @@ func (c *checker) checkWriteable(m *models.Field, col *column) bool {
 		c.problem(m.Pos, f.Name, "field %s cannot be written%s", f.Name, c.why(f))
 		return false
 	}
-	switch c.sync.Mode {
+	switch c.mode() {
 	case models.ModeInsert:
 		if !f.Createable {
 			c.problem(m.Pos, f.Name, "field %s cannot be set when a record is created%s", f.Name, c.why(f))
 			return false
 		}
 	case models.ModeUpdate:
+		if c.paired && c.sync.Mode == models.ModeUpsert {
+			col.createOnly = m.OnCreate || !f.Updateable
+			if !f.Updateable && !m.OnCreate {
+				c.problem(m.Pos, f.Name, "%s field %s can only be set when a record is created, and this sync creates no %s records", c.object.Name, f.Name, c.object.Name)
+				return false
+			}
+			return true
+		}
 		if !f.Updateable {
 			c.problem(m.Pos, f.Name, "field %s can only be set when a record is created, which mode = \"update\" never does", f.Name)
 			return false
@@ -528,7 +562,7 @@ func (c *checker) checkSort() {
 // checkRequired remarks on fields that a new record must have and the mapping
 // does not fill.
 func (c *checker) checkRequired(mapped map[string]bool, match *field) {
-	if c.sync.Mode != models.ModeInsert && c.sync.Mode != models.ModeUpsert {
+	if mode := c.mode(); mode != models.ModeInsert && mode != models.ModeUpsert {
 		return
 	}
 	var missing []string

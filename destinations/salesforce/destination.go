@@ -79,6 +79,9 @@ func (d *Destination) Open(ctx context.Context, sync *models.Sync, columns []mod
 	if sync.Picklist != "" {
 		return d.openPicklist(ctx, sync, columns)
 	}
+	if len(sync.Objects()) > 1 {
+		return d.openPair(ctx, sync, columns)
+	}
 	calls := new(atomic.Int64)
 	c := &checker{client: d.client, sync: sync, columns: columns}
 	t, err := c.run(api.CountCalls(ctx, calls))
@@ -88,6 +91,13 @@ func (d *Destination) Open(ctx context.Context, sync *models.Sync, columns []mod
 	if len(c.problems) > 0 {
 		return nil, c.problems
 	}
+	d.adopt(t, c, calls)
+	return t, nil
+}
+
+// adopt makes a target that was found right one of the destination's.
+func (d *Destination) adopt(t *Target, c *checker, calls *atomic.Int64) {
+	sync := t.sync
 	if t.mergeColumn >= 0 {
 		one := *sync
 		one.Write.Parallelism = 1
@@ -101,7 +111,6 @@ func (d *Destination) Open(ctx context.Context, sync *models.Sync, columns []mod
 		t.hasCreateOnly = t.hasCreateOnly || col.createOnly
 	}
 	t.lockField = lockField(t, sync.Write.SortBatchesBy)
-	return t, nil
 }
 
 // lockField finds the column by which rows are kept apart, as sort_batches_by
@@ -179,6 +188,8 @@ type Target struct {
 	keyless bool
 
 	event bool // the object is a platform event
+
+	paired bool // the object is one of a two-object sync's
 
 	mergeColumn int // the column that says which record a row's is merged into; -1: none
 

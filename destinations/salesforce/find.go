@@ -19,6 +19,7 @@ const findParallel = 4
 type search struct {
 	object string
 	by     *field
+	also   string // more of a SELECT list, "" or beginning with a comma
 	filter string // more of a WHERE clause, "" or beginning with AND
 	// loose: where no record has a value as it is, those that differ from it
 	// only in case count, as in SOQL.
@@ -42,7 +43,7 @@ func (s search) queries(values []string) (wanted map[string]bool, soql []string)
 	if s.by.isID() {
 		columns = "Id"
 	}
-	return wanted, api.InLiterals("SELECT "+columns+" FROM "+s.object+" WHERE "+s.by.Name+" IN (", ")"+s.filter, literals, 0)
+	return wanted, api.InLiterals("SELECT "+columns+s.also+" FROM "+s.object+" WHERE "+s.by.Name+" IN (", ")"+s.filter, literals, 0)
 }
 
 // find returns the Ids of an object's records by the folded value of a field,

@@ -45,7 +45,7 @@ func (r *run) judge(ctx context.Context, row *row, a answer) (destinations.Outco
 	if row.id != "" && a.id == "" {
 		a.id = row.id
 	}
-	if row.op.Kind != planner.Archive {
+	if row.kind != planner.Archive {
 		if o, v, ok := r.judgeReference(ctx, row, a); ok {
 			return o, v
 		}
@@ -53,7 +53,7 @@ func (r *run) judge(ctx context.Context, row *row, a answer) (destinations.Outco
 	o := refusal(a, row.attempts)
 	gone := o.Code == "ENTITY_IS_DELETED"
 	missing := gone || o.Code == "INVALID_CROSS_REFERENCE_KEY" || o.Code == codeNotFound
-	switch row.op.Kind {
+	switch row.kind {
 	case planner.Archive:
 		if gone || (missing && row.op.Known) {
 			return destinations.Outcome{Result: destinations.Deleted, ID: a.id, Forget: r.forgets(), Attempts: row.attempts}, settledRow
@@ -68,7 +68,7 @@ func (r *run) judge(ctx context.Context, row *row, a answer) (destinations.Outco
 			return o, settledRow
 		}
 	case planner.Update:
-		if missing && !row.rematch && row.op.Match != "" && r.t.match != nil && !r.t.match.isID() {
+		if missing && !row.rematch && !r.t.paired && row.op.Match != "" && r.t.match != nil && !r.t.match.isID() {
 			return o, rematchRow
 		}
 	case planner.Upsert:
@@ -131,7 +131,7 @@ func (r *run) accepted(row *row, a answer) (destinations.Outcome, verdict) {
 		a.id = row.id
 	}
 	o := destinations.Outcome{ID: a.id, Attempts: row.attempts}
-	switch row.op.Kind {
+	switch row.kind {
 	case planner.Insert:
 		o.Result = destinations.Created
 		if r.t.event {

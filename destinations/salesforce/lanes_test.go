@@ -131,7 +131,7 @@ func TestRowsOfAParentStandTogetherInAJob(t *testing.T) {
 	ops := w.children(6000)
 	for i, o := range ops {
 		o.Seq = int64(i)
-		x := newRow(o, false)
+		x := newRow(o, callCreate, false)
 		if fit, err := j.add(&x); err != nil || fit != fitted {
 			t.Fatalf("%v, %v", fit, err)
 		}

@@ -29,7 +29,7 @@ func (t *Target) Look(ctx context.Context, id, match string) ([]destinations.Fou
 	}
 	seen := map[string]bool{"id": true, strings.ToLower(by.Name): true}
 	for _, c := range t.columns {
-		if lower := strings.ToLower(c.Name); !seen[lower] && !c.merge {
+		if lower := strings.ToLower(c.Name); !seen[lower] && !c.virtual() {
 			seen[lower] = true
 			names = append(names, c.Name)
 		}
@@ -49,7 +49,7 @@ func (t *Target) Look(ctx context.Context, id, match string) ([]destinations.Fou
 		one := destinations.Found{Fields: map[string]models.Cell{}}
 		one.ID, _ = r.Get("Id")
 		for _, c := range t.columns {
-			if c.merge {
+			if c.virtual() {
 				continue
 			}
 			text, null := r.Get(c.Name)

@@ -50,7 +50,7 @@ func (t *Target) Lookups() []destinations.Lookup {
 	var out []destinations.Lookup
 	for i, col := range t.columns {
 		l := t.sync.Fields[i].Lookup
-		if l == nil {
+		if l == nil || col.foreign {
 			continue
 		}
 		one := destinations.Lookup{Field: col.Name, Object: col.parentName(), By: "Id", How: "external_id", Setup: unlocked(col.parentObject)}
@@ -408,7 +408,7 @@ func (t *Target) missing(op *planner.Operation, columns []int) string {
 // idle reports a row of which, without the references that are not there,
 // nothing is left to send to a record that exists.
 func (t *Target) idle(x *row) bool {
-	if len(x.omit) == 0 || x.complete || x.op.Kind == planner.Insert || x.op.Kind == planner.Upsert && !x.op.Known {
+	if len(x.omit) == 0 || x.complete || x.kind == planner.Insert || x.kind == planner.Upsert && !x.op.Known {
 		return false
 	}
 	for i := range x.op.Assignments {
@@ -608,7 +608,7 @@ func (r *run) judgeReference(ctx context.Context, x *row, a answer) (o destinati
 				byID = append(byID, i)
 			}
 		}
-		if len(byID) == 1 && (len(said.Fields) > 0 || x.op.Kind != planner.Update) {
+		if len(byID) == 1 && (len(said.Fields) > 0 || x.kind != planner.Update) {
 			o, v = r.noReference(x, byID, tail)
 			return o, v, true
 		}

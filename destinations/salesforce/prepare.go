@@ -121,7 +121,7 @@ func (t *Target) absent(r *row) destinations.Outcome {
 	} else {
 		o.Message = "the record is gone from the org"
 	}
-	switch r.op.Kind {
+	switch r.kind {
 	case planner.Archive:
 		o.Forget = t.sync.Mode != models.ModeArchive
 	case planner.ClearFields:

@@ -142,7 +142,8 @@ func (r *run) settleLanded(ctx context.Context, b destinations.Batch, pending *p
 	}
 	for ops.Next() {
 		if op := ops.Operation(); pending.Has(op.Seq) {
-			x := newRow(op, false)
+			x := newRow(op, callCreate, false)
+			r.follow(&x)
 			rows = append(rows, x.keep())
 		}
 		if len(rows) >= prepareRows {
@@ -247,7 +248,8 @@ func (r *run) rebuild(b destinations.Batch) (j *job, whole bool, err error) {
 	}
 	defer ops.Close()
 	for ops.Next() {
-		x := newRow(ops.Operation(), false)
+		x := newRow(ops.Operation(), c, false)
+		r.follow(&x)
 		key := r.t.keyOf(c, &x)
 		if key == "" {
 			return j, false, nil

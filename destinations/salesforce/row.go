@@ -46,11 +46,13 @@ func callOf(k planner.Kind) call {
 
 // row is an operation on its way.
 type row struct {
-	op *planner.Operation
+	op   *planner.Operation
+	kind planner.Kind // what is done: the operation's, or what it comes to in a two-object sync
 
 	id       string         // the record's Id where the call goes by Id
 	exists   bool           // upsert: the record is there, so create-only fields are left out
 	complete bool           // send what the org is thought to hold too
+	fill     []int          // of that, send these columns
 	refs     map[int]string // Ids of references found by query, by column
 	omit     []int          // references that are not there and are not sent
 	relooked bool           // the org refused a reference, which is looked up anew
@@ -60,8 +62,18 @@ type row struct {
 	jobTries int // of the attempts, those in bulk jobs
 }
 
-func newRow(op *planner.Operation, complete bool) row {
-	return row{op: op, id: op.ID, exists: op.Known && !complete, complete: complete}
+func newRow(op *planner.Operation, c call, complete bool) row {
+	x := row{op: op, kind: op.Kind, id: op.ID, exists: op.Known && !complete, complete: complete}
+	if op.Kind == planner.Upsert {
+		// In a two-object sync an upsert is one of these.
+		switch c {
+		case callCreate:
+			x.kind = planner.Insert
+		case callUpdate:
+			x.kind = planner.Update
+		}
+	}
+	return x
 }
 
 // keep is a copy of a row whose operation is about to become invalid.
@@ -74,10 +86,10 @@ func (r *row) keep() *row {
 // sends reports whether an assignment goes into the row's record.
 func (t *Target) sends(r *row, a *planner.Assignment) bool {
 	col := t.columns[a.Field]
-	if col.merge {
+	if col.virtual() {
 		return false
 	}
-	if t.match != nil && col.Name == t.match.Name && callOf(r.op.Kind) != callUpdate {
+	if t.match != nil && col.Name == t.match.Name && callOf(r.kind) != callUpdate {
 		return false // the match value goes as itself
 	}
 	if len(r.omit) > 0 && slices.Contains(r.omit, a.Field) {
@@ -87,7 +99,7 @@ func (t *Target) sends(r *row, a *planner.Assignment) bool {
 	case planner.Always:
 		return true
 	case planner.OnCreate:
-		switch r.op.Kind {
+		switch r.kind {
 		case planner.Insert:
 			return true
 		case planner.Upsert:
@@ -95,7 +107,7 @@ func (t *Target) sends(r *row, a *planner.Assignment) bool {
 		}
 		return false
 	}
-	return r.complete
+	return r.complete || slices.Contains(r.fill, a.Field)
 }
 
 // keyOf gives the text by which a row's result is recognised and its record
@@ -275,7 +287,7 @@ func (t *Target) csvName(i int) string {
 
 func (t *Target) inCSV(c call, i int) bool {
 	col := t.columns[i]
-	if col.merge {
+	if col.virtual() {
 		return false
 	}
 	switch c {

@@ -92,7 +92,7 @@ func (s *stream) add(ctx context.Context, op *planner.Operation) error {
 
 // row is a row with what the stream knows of it.
 func (s *stream) row(op *planner.Operation) row {
-	x := s.r.newRow(op)
+	x := s.r.newRow(op, s.c)
 	x.attempts, x.jobTries = s.attempts, s.attempts
 	x.relooked = s.relooked
 	if s.complete {

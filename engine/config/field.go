@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/big"
@@ -29,12 +30,30 @@ func (t *table) fields(s *models.Sync) {
 	if len(in.n.entries) == 0 && (s.Mode == models.ModeInsert || s.Mode == models.ModeUpdate) {
 		in.fail(in.n.pos, "no field is mapped")
 	}
+	s.Fields = in.mappings(s, "")
+	slices.SortFunc(s.Fields, func(a, b models.Field) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Object, b.Object))
+	})
+}
+
+// mappings reads the fields of a table; object is the only one of a two-object
+// sync's that they are written to, "" where there is no such limit.
+func (t *table) mappings(s *models.Sync, object string) []models.Field {
+	var out []models.Field
+	var narrow []models.Field // of one object
 	seen := map[string]string{}
-	for _, e := range in.n.entries {
-		f, ok := in.field(e)
+	for _, e := range t.n.entries {
+		if one := objectNamed(s, e); one != "" && object == "" {
+			if inner := t.d.newTable(e.value, t.path+"."+e.name, t.schema+".*"); inner != nil {
+				narrow = append(narrow, inner.mappings(s, one)...)
+			}
+			continue
+		}
+		f, ok := t.field(e)
+		f.Object = object
 		lower := strings.ToLower(e.name)
 		if other, twice := seen[lower]; twice {
-			in.fail(e.pos, "%s and %s are one field: the org does not tell case apart", other, e.name)
+			t.fail(e.pos, "%s and %s are one field: the org does not tell case apart", other, e.name)
 			continue
 		}
 		seen[lower] = e.name
@@ -43,13 +62,13 @@ func (t *table) fields(s *models.Sync) {
 		}
 		if s.Mode != models.ModeInsert && s.Match.Field != "" && strings.EqualFold(f.Name, s.Match.Field) {
 			if f.Column != s.Match.Column {
-				in.fail(e.pos, "%s is the match field, which column %q fills", f.Name, s.Match.Column)
+				t.fail(e.pos, "%s is the match field, which column %q fills", f.Name, s.Match.Column)
 			}
 			continue
 		}
-		s.Fields = append(s.Fields, f)
+		out = append(out, f)
 	}
-	slices.SortFunc(s.Fields, func(a, b models.Field) int { return strings.Compare(a.Name, b.Name) })
+	return append(narrowed(out, narrow, s.Objects()), narrow...)
 }
 
 var fillers = []string{"column", "expr", "value", "lookup"}

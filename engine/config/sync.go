@@ -97,6 +97,7 @@ func (t *table) records(s *models.Sync) {
 	t.onRemoved(s)
 	t.fields(s)
 	s.Write = t.write(s)
+	t.twoObjects(s)
 	t.merge(s)
 }
 
