@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"os"
 	"strings"
 	"testing"
 
@@ -185,4 +187,260 @@ func TestTwoObjects(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestTwoObjectsKilledAtEveryCall: whenever the process dies, one more run ends with
+// each row in one record, and a further one writes nothing. Without COHO_SOAK it is
+// every third call.
+func TestTwoObjectsKilledAtEveryCall(t *testing.T) {
+	first, step := 1+rand.Int64N(3), int64(3)
+	if os.Getenv("COHO_SOAK") != "" {
+		first, step = 1, 1
+	}
+	t.Logf("calls %d, %d, ...", first, first+step)
+	for api, write := range writers {
+		t.Run(api, func(t *testing.T) {
+			t.Parallel()
+			for n := first; ; n += step {
+				if n > 100 {
+					t.Fatal("the run makes more than 100 calls")
+				}
+				w := newWorld(t, emulator.Options{Seed: n})
+				w.insertInto("Account", map[string]any{"Name": "Acme", "Warehouse_Key__c": "ACME"})
+				want := map[string]string{}
+				for i := range 40 {
+					email := fmt.Sprintf("p%d@x.org", i)
+					text := fmt.Sprintf("lead n%d t%d c", i, i)
+					switch i % 5 {
+					case 0:
+						w.insertInto("Contact", map[string]any{"LastName": "x", "Email": email})
+						text = fmt.Sprintf("contact n%d t%d c", i, i)
+					case 1:
+						w.insertInto("Lead", map[string]any{"LastName": "x", "Company": "x", "Email": email})
+					case 2:
+						id := w.insertInto("Lead", map[string]any{"LastName": "x", "Company": "x", "Email": email})
+						if _, err := w.org.Org().ConvertLead(id, "", "", "", false); err != nil {
+							t.Fatal(err)
+						}
+						text = fmt.Sprintf("contact n%d t%d c of an account", i, i)
+					case 3:
+						text = fmt.Sprintf("contact n%d t%d c of an account", i, i)
+					}
+					want[fmt.Sprintf("p%d", i)] = text
+				}
+				w.sql(`CREATE TABLE people AS SELECT i AS k, 'p' || i || '@x.org' AS email, 'n' || i AS name, 't' || i AS title, 'c' AS company, CASE WHEN i % 5 = 3 THEN 'ACME' END AS account FROM range(40) t(i)`)
+				w.config(people("create_records_as = \"ContactIfAccountId\"\nrest_batch_size = 7\nbulk_batch_size = 9\nparallelism = 2\n" + write))
+				alive := w.killed(n, "run", "people", "--json")
+				w.run(exitDone, "people")
+				w.wantPeople(want)
+				w.quiet("people")
+				if t.Failed() {
+					t.Fatalf("killed at call %d", n)
+				}
+				if alive {
+					if n < 10 {
+						t.Errorf("the run made only %d calls", n-1)
+					}
+					return
+				}
+			}
+		})
+	}
+}
+
+// Whatever becomes of a call, a row is one record.
+func TestTwoObjectsCallsThatFail(t *testing.T) {
+	for name, fault := range map[string]emulator.Fault{
+		"the answer is lost":    {Match: "composite/sobjects", CutAfter: true},
+		"the request is lost":   {Match: "composite/sobjects", CutBefore: true},
+		"the org is busy":       {Match: "composite/sobjects", Status: 503, Code: "SERVER_UNAVAILABLE"},
+		"it comes twice":        {Match: "composite/sobjects", Twice: true},
+		"a query fails":         {Match: "query", Status: 503, Code: "SERVER_UNAVAILABLE"},
+		"a query's end is lost": {Match: "query", CutAfter: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, emulator.Options{})
+			w.insertInto("Contact", map[string]any{"LastName": "x", "Email": "p0@x.org"})
+			w.insertInto("Lead", map[string]any{"LastName": "x", "Company": "x", "Email": "p1@x.org"})
+			w.sql(`CREATE TABLE people AS SELECT i AS k, 'p' || i || '@x.org' AS email, 'n' AS name, 't' AS title, 'c' AS company, NULL::VARCHAR AS account FROM range(4) t(i)`)
+			w.config(people("create_records_as = \"Lead\"\ningestion_api = \"rest\"\n"))
+			w.org.AddFault(fault)
+			w.run(exitDone, "people")
+			w.wantPeople(map[string]string{"p0": "contact n t c", "p1": "lead n t c", "p2": "lead n t c", "p3": "lead n t c"})
+			w.quiet("people")
+		})
+	}
+}
+
+// A record that somebody deleted is looked for among both objects again, and made
+// anew with all of its fields where there is none.
+func TestTwoObjectsRecordsThatWentMissing(t *testing.T) {
+	w := newWorld(t, emulator.Options{})
+	w.sql(`CREATE TABLE people AS SELECT i AS k, 'p' || i || '@x.org' AS email, 'n' AS name, 't' AS title, 'c' AS company, NULL::VARCHAR AS account FROM range(3) t(i)`)
+	w.config(people("create_records_as = \"Lead\"\n"))
+	w.run(exitDone, "people")
+	for _, r := range w.org.Org().Records("Lead") {
+		if err := w.org.Org().Delete("Lead", fmt.Sprint(r["Id"])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.insertInto("Contact", map[string]any{"LastName": "x", "Email": "p1@x.org"})
+	w.quiet("people")
+	w.sql(`UPDATE people SET title = 'u' WHERE k < 2`)
+	if run := w.run(exitDone, "people"); run.Outcomes.Created != 1 || run.Outcomes.Updated != 1 {
+		t.Errorf("%+v", run.Outcomes)
+	}
+	w.wantPeople(map[string]string{"p0": "lead n u c", "p1": "contact n u c"})
+	w.quiet("people")
+}
+
+// A lead that was converted to the contact of another row is that row's: one row of
+// the two fails and says so, whichever run comes to it.
+func TestTwoObjectsLeadBecomesAnothersContact(t *testing.T) {
+	w := newWorld(t, emulator.Options{})
+	contact := w.insertInto("Contact", map[string]any{"LastName": "x", "Email": "b@x.org"})
+	w.sql(`CREATE TABLE people AS SELECT * FROM (VALUES (1, 'a@x.org', 'A', 'A', 'c', NULL), (2, 'b@x.org', 'B', 'B', 'c', NULL)) AS t(k, email, name, title, company, account)`)
+	w.config(people("create_records_as = \"Lead\"\n"))
+	w.run(exitDone, "people")
+	for _, r := range w.org.Org().Find("Lead", "Email", "a@x.org") {
+		if _, err := w.org.Org().ConvertLead(fmt.Sprint(r["Id"]), "", contact, "", false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.sql(`UPDATE people SET title = 'changed'`)
+	for range 3 {
+		w.run(exitRows, "people")
+		if e := w.errorsOf("people"); len(e) != 1 || e[0].Key["k"] != "1" || e[0].Code != "DUPLICATE_MATCH_VALUE" || !strings.Contains(e[0].Message, "was converted to "+contact) {
+			t.Errorf("%+v", e)
+		}
+		w.wantPeople(map[string]string{"b": "contact B changed c"})
+	}
+}
+
+// Rows that left the model: their records are emptied or deleted, be they leads or
+// contacts, but what a salesperson made of a lead is not deleted.
+func TestTwoObjectsRemoved(t *testing.T) {
+	for rule, want := range map[string]map[string]string{
+		"clear_fields": {"p0": "contact n  ", "p1": "lead n  c", "p2": "contact n  ", "p3": "lead n t c"},
+		"delete":       {"p2": "contact n t ", "p3": "lead n t c"},
+	} {
+		t.Run(rule, func(t *testing.T) {
+			w := newWorld(t, emulator.Options{})
+			w.insertInto("Contact", map[string]any{"LastName": "x", "Email": "p0@x.org"})
+			w.sql(`CREATE TABLE people AS SELECT i AS k, 'p' || i || '@x.org' AS email, 'n' AS name, 't' AS title, 'c' AS company, NULL::VARCHAR AS account FROM range(4) t(i)`)
+			w.config(strings.Replace(people("create_records_as = \"Lead\"\n"), `mode = "upsert"`, "mode = \"upsert\"\non_removed = \""+rule+"\"\nguards = { max_deletes = 10 }", 1))
+			w.run(exitDone, "people")
+			for _, r := range w.org.Org().Find("Lead", "Email", "p2@x.org") {
+				became, err := w.org.Org().ConvertLead(fmt.Sprint(r["Id"]), "", "", "", false)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := w.org.Org().Update("Contact", became[1], map[string]any{"AccountId": nil}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w.sql(`DELETE FROM people WHERE k < 3`)
+			w.run(exitDone, "people")
+			w.wantPeople(want)
+			w.quiet("people")
+		})
+	}
+}
+
+// In update mode nothing is created, and who is nowhere is said to be.
+func TestTwoObjectsUpdate(t *testing.T) {
+	w := newWorld(t, emulator.Options{})
+	w.insertInto("Contact", map[string]any{"LastName": "x", "Email": "p0@x.org"})
+	w.insertInto("Lead", map[string]any{"LastName": "x", "Company": "x", "Email": "p1@x.org"})
+	w.sql(`CREATE TABLE people AS SELECT i AS k, 'p' || i || '@x.org' AS email, 'n' AS name, 't' AS title, 'c' AS company, NULL::VARCHAR AS account FROM range(3) t(i)`)
+	w.config(strings.Replace(people(""), `"upsert"`, `"update"`, 1))
+	w.run(exitRows, "people")
+	w.wantPeople(map[string]string{"p0": "contact n t c", "p1": "lead n t c"})
+	if e := w.errorsOf("people"); len(e) != 1 || e[0].Key["k"] != "2" || e[0].Code != "NOT_FOUND" || e[0].Message != `no Contact and no Lead record has Email "p2@x.org"` {
+		t.Errorf("%+v", e)
+	}
+	// What changed is a field that contacts alone have, and p1 is a lead.
+	w.sql(`DELETE FROM people WHERE k = 2`)
+	w.insertInto("Account", map[string]any{"Name": "Acme", "Warehouse_Key__c": "ACME"})
+	w.sql(`UPDATE people SET account = 'ACME'`)
+	writes := w.org.Counters().Writes
+	if run := w.run(exitDone, "people"); run.Outcomes.Updated != 1 || run.Outcomes.Skipped != 1 || w.org.Counters().Writes != writes+1 {
+		t.Errorf("%+v, %d writes", run.Outcomes, w.org.Counters().Writes-writes)
+	}
+	w.quiet("people")
+}
+
+// LeadOrAccount is the same with accounts.
+func TestLeadOrAccount(t *testing.T) {
+	w := newWorld(t, emulator.Options{})
+	w.insertInto("Account", map[string]any{"Name": "x", "Warehouse_Key__c": "A"})
+	w.insertInto("Lead", map[string]any{"LastName": "x", "Company": "x", "Warehouse_Key__c": "L"})
+	converted := w.insertInto("Lead", map[string]any{"LastName": "x", "Company": "x", "Warehouse_Key__c": "C"})
+	became, err := w.org.Org().ConvertLead(converted, "", "", "", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.sql(`CREATE TABLE companies AS SELECT k, 'name ' || k AS name, '1' AS phone FROM (VALUES ('A'), ('L'), ('C'), ('N')) AS t(k)`)
+	w.config(head + `
+[models.companies]
+source = "warehouse"
+primary_key = ["k"]
+sql = "SELECT * FROM companies"
+
+[syncs.companies]
+model = "companies"
+destination = "crm"
+object = "LeadOrAccount"
+mode = "upsert"
+match = { field = "Warehouse_Key__c", column = "k" }
+[syncs.companies.fields]
+Phone = "phone"
+[syncs.companies.fields.Lead]
+Company = "name"
+LastName = "name"
+[syncs.companies.fields.Account]
+Name = "name"
+[syncs.companies.write]
+create_records_as = "Account"
+`)
+	if run := w.run(exitDone, "companies"); run.Outcomes.Created != 1 || run.Outcomes.Updated != 3 {
+		t.Errorf("%+v", run.Outcomes)
+	}
+	got := map[string]string{}
+	for _, r := range w.org.Org().Records("Account") {
+		got[field(r, "Name")] = field(r, "Id") + field(r, "Phone")
+	}
+	if len(got) != 3 || got["name C"] != became[0]+"1" || got["name A"] == "" || got["name N"] == "" || field(w.records("Lead")["L"], "Company") != "name L" {
+		t.Errorf("the org has accounts %v", got)
+	}
+	w.quiet("companies")
+}
+
+// A plan of more rows than are routed together: the queries and calls are few, and as
+// many as the estimate says.
+func TestTwoObjectsInSections(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, emulator.Options{})
+	const n = 101_500
+	for i := range 500 {
+		w.insertInto("Contact", map[string]any{"LastName": "x", "Email": fmt.Sprintf("p%d@x.org", i*200)})
+	}
+	w.sql(fmt.Sprintf(`CREATE TABLE people AS SELECT i AS k, 'p' || i || '@x.org' AS email, 'n' AS name, 't' AS title, 'c' AS company, NULL::VARCHAR AS account FROM range(%d) t(i)`, n))
+	w.config(people("create_records_as = \"Lead\"\ningestion_api = \"bulk\"\n"))
+	plan := decodeRun(t, w.coho("plan", "people", "--json").stdout)
+	run := w.run(exitDone, "people")
+	if run.Outcomes.Created != n-500 || run.Outcomes.Updated != 500 {
+		t.Errorf("%+v", run.Outcomes)
+	}
+	if got := w.org.Org().Count("Lead"); got != n-500 {
+		t.Errorf("the org has %d leads", got)
+	}
+	if most := int64(2*n/300 + 50); run.API.Calls > most {
+		t.Errorf("%d calls, want %d at most", run.API.Calls, most)
+	}
+	if got, want := plan.Estimate.APICalls, run.API.Calls; got < want*9/10 || got > want*11/10 {
+		t.Errorf("the plan foresaw %d calls, and %d were made", got, want)
+	}
+	w.quiet("people")
 }
