@@ -230,6 +230,10 @@ type Outcome struct {
 	// another or there was none to merge; the snapshot remembers that.
 	Absorbed bool
 
+	// Same: nothing was sent, because the record holds all of it already; the
+	// snapshot takes the operation in as carried out. The result is Skipped.
+	Same bool
+
 	// Code, Message and Fields say why a row failed or was skipped: the
 	// org's own words where they are the org's.
 	Code     string
@@ -260,6 +264,9 @@ type Estimate struct {
 	BulkJobs int64
 	// Choice says in a line which API was chosen for the plan and why.
 	Choice string
+	// AtMost says in a line why less may be sent than is planned, and what is
+	// counted here is then the most that it can cost; "" where it will be.
+	AtMost string
 }
 
 // Looker is an optional ability of a Target: to read what the org holds of one

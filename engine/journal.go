@@ -148,5 +148,5 @@ func settlementOf(op *planner.Operation, o destinations.Outcome) snapshot.Settle
 // passedOver reports a row that was not written and must be planned again:
 // unlike one whose record need not be deleted because it is not there.
 func passedOver(k planner.Kind, o destinations.Outcome) bool {
-	return o.Result == destinations.Skipped && !o.Absorbed && (k == planner.Insert || k == planner.Update || k == planner.Upsert)
+	return o.Result == destinations.Skipped && !o.Absorbed && !o.Same && (k == planner.Insert || k == planner.Update || k == planner.Upsert)
 }
