@@ -28,7 +28,8 @@ func (f *field) holds(ours models.Cell, theirs string, null bool) bool {
 	case classText:
 		return sameText(ours.Text, theirs)
 	case classEmail:
-		return strings.ToLower(trim(ours.Text)) == strings.ToLower(trim(theirs))
+		lower := strings.ToLower(trim(ours.Text)) // as it is stored, which folding is not
+		return lower == strings.ToLower(trim(theirs))
 	case classPicklist:
 		return f.samePick(trim(ours.Text), trim(theirs))
 	case classMultipicklist:
