@@ -267,6 +267,9 @@ type Estimate struct {
 	BulkJobs int64
 	// Choice says in a line which API was chosen for the plan and why.
 	Choice string
+	// AtMost says in a line why less may be sent than is planned, and what is
+	// counted here is then the most that it can cost; "" where it will be.
+	AtMost string
 }
 
 // Looker is an optional ability of a Target: to read what the org holds of one

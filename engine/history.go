@@ -148,6 +148,10 @@ type OutcomeCounts struct {
 	Skipped int64 `json:"skipped"`
 	Failed  int64 `json:"failed"`
 
+	// Equal counts those of Skipped whose records held all of the row already
+	// (only_sync_different): they count as carried out.
+	Equal int64 `json:"equal,omitempty"`
+
 	// Deactivated counts picklist values that can be picked no more.
 	Deactivated int64 `json:"deactivated,omitempty"`
 
@@ -166,6 +170,9 @@ func (o OutcomeCounts) Total() int64 {
 func (o *OutcomeCounts) add(x destinations.Outcome) {
 	if x.Unknown {
 		o.Unknown++
+	}
+	if x.Same {
+		o.Equal++
 	}
 	switch x.Result {
 	case destinations.Created:
@@ -199,6 +206,9 @@ type APICounts struct {
 type EstimateCounts struct {
 	APICalls int64 `json:"api_calls"`
 	BulkJobs int64 `json:"bulk_jobs"`
+
+	// AtMost says why less may be sent, and cost, than this; "" where it will be.
+	AtMost string `json:"at_most,omitempty"`
 
 	// BytesBilled is what reading the model bills, where the source bills by
 	// what a query reads.

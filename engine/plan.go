@@ -108,7 +108,7 @@ func (e *Engine) Plan(ctx context.Context, name string, o PlanOptions) (run *Run
 		est.APICalls += calls
 	}
 	// A run checks the sync as this plan did, which costs calls too.
-	run.Estimate = &EstimateCounts{APICalls: est.APICalls + p.target.Usage().Calls, BulkJobs: est.BulkJobs}
+	run.Estimate = &EstimateCounts{APICalls: est.APICalls + p.target.Usage().Calls, BulkJobs: est.BulkJobs, AtMost: est.AtMost}
 	if run.Estimate.BytesBilled, err = e.bytesBilled(ctx, s); err != nil {
 		return nil, err
 	}

@@ -39,6 +39,9 @@ func showRun(w io.Writer, r *engine.Run) {
 	if r.Outcomes != nil && (r.Operations.Total() > 0 || r.Outcomes.Total() > 0) {
 		o := r.Outcomes
 		fmt.Fprintf(w, "  outcomes    %s\n", counts("none", count{"created", o.Created}, count{"updated", o.Updated}, count{"deleted", o.Deleted}, count{"cleared", o.Cleared}, count{"skipped", o.Skipped}, count{"deactivated", o.Deactivated}, count{"failed", o.Failed}, count{"held", o.Held}))
+		if o.Equal > 0 {
+			fmt.Fprintf(w, "  equal       %s of the skipped held all of it in the org already: nothing was sent\n", plural(o.Equal, "row"))
+		}
 		if o.Unknown > 0 {
 			fmt.Fprintf(w, "  unknown     %s whose answer was lost, so nobody can say whether it was published\n", plural(o.Unknown, "event"))
 		}
@@ -116,6 +119,9 @@ func showPlan(w io.Writer, r *engine.Run) {
 			line += "; " + r.Choice
 		}
 		fmt.Fprintf(w, "  api         %s\n", line)
+		if r.Estimate.AtMost != "" {
+			fmt.Fprintf(w, "  at most     %s\n", r.Estimate.AtMost)
+		}
 	}
 	if r.Estimate != nil && r.Estimate.BytesBilled > 0 {
 		fmt.Fprintf(w, "  warehouse   the query bills %s\n", bytesText(r.Estimate.BytesBilled))

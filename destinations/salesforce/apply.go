@@ -61,6 +61,8 @@ type run struct {
 	books      []*book // by column: the references that lookups found
 	passNumber atomic.Uint32
 
+	unread map[int]bool // guarded by mu: columns that cannot be compared, because the org does not let them be read
+
 	compared atomic.Int64 // rows whose duplicates the org was asked for
 
 	section *section // two-object sync: what operations come to; nil in any other

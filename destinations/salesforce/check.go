@@ -161,6 +161,7 @@ func (c *checker) run(ctx context.Context) (*Target, error) {
 		t.keyField = c.insertKey(t)
 	}
 	c.checkRequired(seen, t.match)
+	c.warnDifferent(t)
 	return t, nil
 }
 
@@ -175,7 +176,6 @@ func (c *checker) checkWrite() {
 	}
 	refuse(!oneOf(w.IngestionAPI, "", "automatic", "rest", "bulk"), "write.ingestion_api %q: must be automatic, rest or bulk", w.IngestionAPI)
 	refuse(!oneOf(w.BulkAPIVersion, "", "1.0", "2.0"), "write.bulk_api_version %q: must be \"1.0\" or \"2.0\"", w.BulkAPIVersion)
-	refuse(w.OnlySyncDifferent, "write.only_sync_different is not available yet")
 	refuse(w.SkipConverted && c.sync.Object != objectLead, "write.skip_converted: only leads are converted, not %s", c.sync.Object)
 	refuse(!oneOf(w.ConcurrencyMode, "", "parallel", "serial"), "write.concurrency_mode %q: must be parallel or serial", w.ConcurrencyMode)
 	refuse(w.ConcurrencyMode == "serial" && w.IngestionAPI == "bulk" && w.BulkAPIVersion != "1.0", "write.concurrency_mode \"serial\": Bulk API 2.0 has no serial mode; use bulk_api_version = \"1.0\" or ingestion_api = \"rest\"")

@@ -57,7 +57,6 @@ func TestOpenRefuses(t *testing.T) {
 		}, "which allow_duplicates rules out"},
 		{"read-only object", func(s *models.Sync) { s.Object = "Organization" }, "cannot be created"},
 		{"bulk version", func(s *models.Sync) { s.Write.BulkAPIVersion = "3.0" }, "bulk_api_version"},
-		{"only_sync_different", func(s *models.Sync) { s.Write.OnlySyncDifferent = true }, "only_sync_different"},
 		{"skip_converted", func(s *models.Sync) { s.Write.SkipConverted = true }, "only leads are converted, not Account"},
 		{"serial bulk", func(s *models.Sync) { s.Write.ConcurrencyMode, s.Write.IngestionAPI = "serial", "bulk" }, "no serial mode"},
 		{"sort", func(s *models.Sync) { s.Write.SortBatchesBy = "ParentI" }, "did you mean ParentId?"},

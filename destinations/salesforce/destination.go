@@ -255,6 +255,10 @@ func (t *Target) Estimate(s planner.Summary) destinations.Estimate {
 	r := t.route()
 	r.lanes = t.lockField >= 0 && !t.serial() && parallelism(&t.sync.Write) > 1 && s.Fields[t.columns[t.lockField].Name] > 0
 	e := estimate(r, &t.sync.Write, s)
+	if n, _ := t.comparedIn(s); n > 0 {
+		e.APICalls += t.compareCalls(r, s)
+		e.AtMost = atMost
+	}
 	e.APICalls += t.lookUpCalls(r, s) + t.referenceCalls(s) + mergeCalls(merges)
 	if t.event && e.APICalls > 0 {
 		e.APICalls++ // the org's limits

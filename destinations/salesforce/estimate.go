@@ -242,6 +242,9 @@ func (t *Target) lookUpCalls(r route, s planner.Summary) int64 {
 	var all, finds int64
 	for k, n := range s.Operations {
 		all += n
+		if t.compares(callOf(planner.Kind(k))) {
+			continue // the comparison finds them
+		}
 		switch callOf(planner.Kind(k)) {
 		case callUpdate, callDelete:
 			if t.match != nil && !t.match.isID() {

@@ -20,6 +20,7 @@ func TestEstimateIsWhatARunCosts(t *testing.T) {
 		mode       models.Mode
 		onCreate   bool
 		parents    bool
+		different  bool
 		sizes      []int
 	}{
 		{api: "rest", mode: models.ModeUpsert, sizes: []int{1, 200, 201, 5_000}},
@@ -35,10 +36,17 @@ func TestEstimateIsWhatARunCosts(t *testing.T) {
 		{api: "bulk 1.0", mode: models.ModeUpsert, parents: true, sizes: []int{1_000, 21_000}},
 		{api: "bulk 1.0", mode: models.ModeArchive, sizes: []int{8_000}},
 		{api: "automatic", mode: models.ModeUpsert, sizes: []int{2_400, 2_401, 12_000}},
+		{api: "rest", mode: models.ModeUpsert, different: true, sizes: []int{1, 150, 3_000}},
+		{api: "rest", mode: models.ModeUpsert, different: true, parents: true, sizes: []int{9_000}},
+		{api: "rest", mode: models.ModeUpdate, different: true, sizes: []int{3_000}},
+		{api: "bulk", mode: models.ModeUpdate, different: true, sizes: []int{900, 8_000}},
+		{api: "bulk", mode: models.ModeUpsert, different: true, onCreate: true, sizes: []int{8_000}},
+		{api: "bulk 1.0", mode: models.ModeUpsert, different: true, parents: true, sizes: []int{21_000}},
+		{api: "automatic", mode: models.ModeUpsert, different: true, sizes: []int{2_401}},
 	}
 	for _, test := range tests {
 		for _, n := range test.sizes {
-			name := fmt.Sprintf("%s %s of %d, create-only %v, parents %v", test.api, test.mode, n, test.onCreate, test.parents)
+			name := fmt.Sprintf("%s %s of %d, create-only %v, parents %v, different %v", test.api, test.mode, n, test.onCreate, test.parents, test.different)
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				w := newWorld(t, emulator.Options{})
@@ -54,13 +62,14 @@ func TestEstimateIsWhatARunCosts(t *testing.T) {
 				w.seed(test.mode, n)
 				s := accountSync(test.mode, test.api)
 				s.Fields[fPhone].OnCreate = test.onCreate
+				s.Write.OnlySyncDifferent = test.different
 				opened, err := dest.Open(t.Context(), s, accountColumns)
 				if err != nil {
 					t.Fatal(err)
 				}
 				target := opened.(*Target)
 				ops := many(kinds[test.mode], n)
-				fields := map[string]int64{}
+				fields := map[string]int64{"Name": int64(n), "Phone": int64(n)}
 				if test.parents {
 					fields["ParentId"] = int64(n)
 					for i := range 97 {

@@ -31,6 +31,9 @@ type decided struct {
 // without a reference is on record.
 func (r *run) prepare(ctx context.Context, c call, rows []*row) (ready []*row, done []decided, err error) {
 	t := r.t
+	if t.compares(c) {
+		return r.prepareDifferent(ctx, c, rows)
+	}
 	ready = rows
 	if c == callUpdate || c == callDelete {
 		if ready, done, err = t.findRecords(ctx, ready); err != nil {
@@ -47,7 +50,22 @@ func (r *run) prepare(ctx context.Context, c call, rows []*row) (ready []*row, d
 			return nil, nil, err
 		}
 	}
-	for i, col := range t.columns {
+	ready, failed, err := r.findAllReferences(ctx, c, ready)
+	if err != nil {
+		return nil, nil, err
+	}
+	ready, idle := t.passIdle(ready)
+	if err := r.markOmits(ctx, ready); err != nil {
+		return nil, nil, err
+	}
+	return ready, append(append(done, failed...), idle...), nil
+}
+
+// findAllReferences exchanges the cells of every lookup that the org does not
+// resolve itself for Ids.
+func (r *run) findAllReferences(ctx context.Context, c call, rows []*row) (ready []*row, done []decided, err error) {
+	ready = rows
+	for i, col := range r.t.columns {
 		if !col.byQuery || c == callDelete {
 			continue
 		}
@@ -57,29 +75,27 @@ func (r *run) prepare(ctx context.Context, c call, rows []*row) (ready []*row, d
 		}
 		done = append(done, failed...)
 	}
-	ready, idle := t.passIdle(ready)
-	if err := r.markOmits(ctx, ready); err != nil {
-		return nil, nil, err
-	}
-	return ready, append(done, idle...), nil
+	return ready, done, nil
 }
 
 // findRecords fills in the Ids of rows by their match values.
 func (t *Target) findRecords(ctx context.Context, rows []*row) (ready []*row, done []decided, err error) {
 	var values []string
+	open := false
 	for _, r := range rows {
 		if r.id == "" && t.match != nil && t.match.isID() {
 			r.id = r.op.Match
 		}
-		if r.id == "" {
+		if r.id == "" && !r.compared {
 			values = append(values, r.op.Match)
 		}
+		open = open || r.id == ""
 	}
-	if len(values) == 0 {
+	if !open {
 		return rows, nil, nil
 	}
 	found := map[string][]string{}
-	if t.match != nil {
+	if t.match != nil && len(values) > 0 {
 		if found, err = t.find(ctx, t.object.Name, t.match, values); err != nil {
 			return nil, nil, err
 		}
@@ -90,8 +106,8 @@ func (t *Target) findRecords(ctx context.Context, rows []*row) (ready []*row, do
 			ready = append(ready, r)
 			continue
 		}
-		var ids []string
-		if r.op.Match != "" {
+		ids := r.found
+		if !r.compared && r.op.Match != "" {
 			ids = found[t.match.fold(r.op.Match)]
 		}
 		switch len(ids) {

@@ -243,9 +243,11 @@ func (r *run) answered(ctx context.Context, c call, batch destinations.Batch, ro
 			retry = append(retry, x)
 		case rematchRow:
 			x.id, x.rematch = "", true
+			x.uncompared()
 			again = append(again, parcel{rows: []*row{x}})
 		case relookRow:
 			x.relooked, x.refs = true, nil
+			x.uncompared()
 			again = append(again, parcel{rows: []*row{x}})
 		case omitRow:
 			again = append(again, parcel{rows: []*row{x}})
@@ -368,7 +370,10 @@ func (r *run) refused(ctx context.Context, c call, batch destinations.Batch, p p
 		p.rows = open
 	}
 	for _, x := range p.rows {
-		x.doubt = x.doubt || e.Unknown
+		if e.Unknown {
+			x.doubt = true
+			x.uncompared()
+		}
 	}
 	one := len(p.rows) == 1
 	if !e.Unknown && one && (e.Class == api.RowFault || e.Class == api.SplitBatch) {

@@ -58,6 +58,10 @@ type row struct {
 	relooked bool           // the org refused a reference, which is looked up anew
 	rematch  bool           // the Id was found dead and looked for anew
 	doubt    bool           // it was sent, and what became of it is not known
+	compared bool           // with what the org holds
+	found    []string       // where it was compared: the Ids of its records
+	same     fieldSet       // columns of which the org holds the row's values already
+	prepared bool           // nothing is left to find out before it is sent
 	attempts int
 	jobTries int // of the attempts, those in bulk jobs
 }
@@ -92,7 +96,7 @@ func (t *Target) sends(r *row, a *planner.Assignment) bool {
 	if t.match != nil && col.Name == t.match.Name && callOf(r.kind) != callUpdate {
 		return false // the match value goes as itself
 	}
-	if len(r.omit) > 0 && slices.Contains(r.omit, a.Field) {
+	if len(r.omit) > 0 && slices.Contains(r.omit, a.Field) || r.same.has(a.Field) {
 		return false
 	}
 	switch a.Send {

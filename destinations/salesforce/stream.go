@@ -57,23 +57,69 @@ type stream struct {
 	rest func(ctx context.Context, rows []*row) error
 	job  func(ctx context.Context, j *job) error
 
-	next    row    // the operation at hand, while it is valid
-	bulk    bool   // it has been decided for jobs
-	rows    []*row // undecided, or for the next Collections call
-	held    int    // bytes of rows
-	lookups []*row // of a job, to be looked up before they are written
-	builder *job
-	dropped bool // the run stopped with rows of it still planned
+	next        row    // the operation at hand, while it is valid
+	bulk        bool   // it has been decided for jobs
+	rows        []*row // undecided, or for the next Collections call
+	held        int    // bytes of rows
+	lookups     []*row // of a job, to be looked up before they are written
+	unread      []*row // to be compared with what the org holds
+	unreadBytes int    // of those
+	builder     *job
+	dropped     bool // the run stopped with rows of it still planned
 }
 
 // add takes the next operation, which is valid only during the call.
 func (s *stream) add(ctx context.Context, op *planner.Operation) error {
 	s.next = s.row(op)
-	if s.bulk {
-		return s.addBulk(ctx, &s.next, false)
+	if s.r.t.compares(s.c) {
+		x := s.next.keep()
+		s.unread = append(s.unread, x)
+		if s.unreadBytes += weight(op); len(s.unread) >= comparedRows || s.unreadBytes >= pendingBytes {
+			return s.compare(ctx)
+		}
+		return nil
 	}
-	s.rows = append(s.rows, s.next.keep())
-	s.held += weight(op)
+	return s.take(ctx, &s.next, false)
+}
+
+// compare leaves out what the org holds already, and takes in what is left.
+func (s *stream) compare(ctx context.Context) error {
+	rows := s.unread
+	s.unread, s.unreadBytes = nil, 0
+	if len(rows) == 0 {
+		return nil
+	}
+	if s.r.stopping() {
+		s.drop()
+		return nil
+	}
+	ready, done, err := s.r.prepare(ctx, s.c, rows)
+	if err != nil {
+		return err
+	}
+	if err := s.settle(ctx, done); err != nil {
+		return err
+	}
+	for _, x := range ready {
+		x.prepared = true
+		if err := s.take(ctx, x, true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// take takes in a row that is to be sent. owned says that the operation stays
+// valid.
+func (s *stream) take(ctx context.Context, x *row, owned bool) error {
+	if s.bulk {
+		return s.addBulk(ctx, x, owned)
+	}
+	if !owned {
+		x = x.keep()
+	}
+	s.rows = append(s.rows, x)
+	s.held += weight(x.op)
 	switch {
 	case s.from > 0 && (int64(len(s.rows)) >= s.from || s.held >= pendingBytes):
 		s.bulk = true
@@ -133,6 +179,9 @@ func (s *stream) addBulk(ctx context.Context, x *row, owned bool) error {
 
 // needsLookup reports whether a row cannot be written before a query.
 func (t *Target) needsLookup(c call, x *row) bool {
+	if x.prepared {
+		return false
+	}
 	switch c {
 	case callDelete:
 		return x.id == ""
@@ -167,19 +216,8 @@ func (s *stream) lookUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if len(done) > 0 {
-		// Their outcome is known and nothing of them is sent.
-		batch, err := s.r.begin(ctx, destinations.Batch{API: apiREST, Step: s.c.String(), Seqs: seqsOf(nil, done)})
-		if err != nil {
-			return err
-		}
-		var out settled
-		for _, d := range done {
-			out.add(d.row.op, d.outcome)
-		}
-		if err := s.r.settle(ctx, batch.Number, out.ops, out.outcomes, true); err != nil {
-			return err
-		}
+	if err := s.settle(ctx, done); err != nil {
+		return err
 	}
 	for _, x := range ready {
 		if err := s.write(ctx, x, true); err != nil {
@@ -187,6 +225,22 @@ func (s *stream) lookUp(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// settle records outcomes that are known without anything being sent.
+func (s *stream) settle(ctx context.Context, done []decided) error {
+	if len(done) == 0 {
+		return nil
+	}
+	batch, err := s.r.begin(ctx, destinations.Batch{API: apiREST, Step: s.c.String(), Seqs: seqsOf(nil, done)})
+	if err != nil {
+		return err
+	}
+	var out settled
+	for _, d := range done {
+		out.add(d.row.op, d.outcome)
+	}
+	return s.r.settle(ctx, batch.Number, out.ops, out.outcomes, true)
 }
 
 // write puts a row's line into the job that is being built, beginning a new
@@ -284,10 +338,13 @@ func (s *stream) flush(ctx context.Context) error {
 // finish hands over what is left.
 func (s *stream) finish(ctx context.Context) error {
 	if s.r.stopping() {
-		if len(s.rows) > 0 || len(s.lookups) > 0 || s.builder != nil {
+		if len(s.unread) > 0 || len(s.rows) > 0 || len(s.lookups) > 0 || s.builder != nil {
 			s.drop()
 		}
 		return nil
+	}
+	if err := s.compare(ctx); err != nil {
+		return err
 	}
 	if err := s.lookUp(ctx); err != nil {
 		return err
