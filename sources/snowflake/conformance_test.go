@@ -16,7 +16,7 @@ import (
 // test, whichever that is: one that signs in by the bare driver would have it ask
 // the machine's cloud about itself, over connections that it does not close.
 func TestMain(m *testing.M) {
-	quiet()
+	hush()
 	sourcetest.ServeElsewhere(serveAccounts)
 	goleak.VerifyTestMain(m)
 }

@@ -10,7 +10,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,6 +21,7 @@ import (
 	"coho/models"
 	"coho/sources"
 	"coho/sources/columnar"
+	_ "coho/sources/snowflake/quiet" // before the driver begins
 )
 
 // Options say which account to read, as whom. Exactly one of Password,
@@ -84,21 +84,12 @@ var errClosed = errors.New("the source is closed")
 // chance; Snowflake has none as short.
 const shortSecret = 8
 
-// quiet settles, once a process, what the driver takes from the environment
-// only: no library unpacked to disk, no questions to the machine's cloud about
-// itself, nothing written to standard error.
-var quiet = sync.OnceFunc(func() {
-	for _, name := range []string{"SF_DISABLE_MINICORE", "SNOWFLAKE_DISABLE_PLATFORM_DETECTION"} {
-		if os.Getenv(name) == "" {
-			_ = os.Setenv(name, "true") // fails for malformed names only
-		}
-	}
-	gosnowflake.GetLogger().SetOutput(io.Discard)
-})
+// hush keeps the driver from writing to standard error, once a process.
+var hush = sync.OnceFunc(func() { gosnowflake.GetLogger().SetOutput(io.Discard) })
 
 // Open checks the options and returns a source. The first query signs in.
 func Open(o Options) (*Source, error) {
-	quiet()
+	hush()
 	config, err := o.config()
 	if err != nil {
 		return nil, err
