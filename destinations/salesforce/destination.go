@@ -211,6 +211,8 @@ func (t *Target) Convert(i int, v models.Value) (models.Cell, error) {
 		f = t.match
 	case i >= 0 && i == t.mergeColumn:
 		return t.mergeTo(v)
+	case i >= 0 && i < len(t.columns) && t.columns[i].recordType != "":
+		return models.Cell{Text: t.columns[i].recordType}, nil
 	case i >= 0 && i < len(t.columns):
 		f = t.columns[i].source()
 	default:
