@@ -344,7 +344,7 @@ func (c *checker) checkField(ctx context.Context, m *models.Field, match *field)
 		c.problem(m.Pos, col.Name, "field %s is the match field, which column %s fills; it cannot be filled otherwise too", col.Name, c.sync.Match.Column)
 	}
 	isMatch := match != nil && match.Name == col.Name
-	col.keep = isMatch || !col.Updateable || (!col.Nillable && col.class != classBool) || c.nameOfKind(col.field)
+	col.keep = isMatch || !col.Updateable || (!col.Nillable && col.class != classBool) || c.neverEmpty(col.field)
 	if c.sync.OnRemoved == models.RemovedClearFields && col.keep && !isMatch {
 		reason := "it cannot be empty"
 		if !col.Updateable {

@@ -61,10 +61,10 @@ func (c *checker) noField(name string) string {
 	return fmt.Sprintf("%s has no field %s that this user may see%s", c.object.Name, name, meant(name, c.names))
 }
 
-// nameOfKind reports whether a field is the one without which an account of its
-// kind cannot be: describe calls both of them nillable, since each is for one kind.
-func (c *checker) nameOfKind(f *field) bool {
-	return c.object.Name == objectAccount && c.hasPersons() && oneOf(f.Name, "Name", "LastName")
+// neverEmpty reports whether a field can be emptied on no account that has it,
+// though describe calls it nillable because accounts of the other kind do without.
+func (c *checker) neverEmpty(f *field) bool {
+	return c.object.Name == objectAccount && c.hasPersons() && oneOf(f.Name, "Name", "LastName", fieldRecordType)
 }
 
 // mappedField finds the mapping of a field.
@@ -101,10 +101,14 @@ func (c *checker) checkPersons(ctx context.Context, t *Target) error {
 		}
 	case kind == kindPerson && name != nil:
 		c.problem(name.Pos, "Name", "a person account's Name is made of FirstName and LastName and cannot be written: map those instead")
-	case name != nil && last != nil && kind == kindMixed:
-		c.warn("a business account has a Name and a person account a LastName: a row that fills both fails")
-	case name != nil && last != nil:
-		c.problem(name.Pos, "Name", "Name and LastName exclude each other: a person account's Name is made of FirstName and LastName, and a business account has no LastName; make two syncs of the two kinds")
+	case name != nil && len(personal) > 0 && kind == kindMixed:
+		c.warn("a row that fills Name and %s fails: only business accounts take the one, only person accounts the other", personal[0].Name)
+	case name != nil && len(personal) > 0:
+		other := personal[0]
+		if last != nil {
+			other = last
+		}
+		c.problem(name.Pos, "Name", "Name and %s exclude each other: a person account's Name is made of FirstName and LastName, and a business account has no %s; make a sync of each kind", other.Name, other.Name)
 	}
 	if creates && last == nil && (kind == kindPerson || len(personal) > 0 && kind != kindBusiness) {
 		of := c.mappedField(fieldRecordType)

@@ -327,6 +327,9 @@ func (o *Org) upsert(b *dml, w *rowWrite) {
 func (o *Org) insert(b *dml, w *rowWrite) {
 	sortChanges(w.changes)
 	changes := o.withDefaults(b, w)
+	if p := b.obj.persons; p != nil && b.obj == p.account {
+		changes = p.named(w.changes, changes)
+	}
 	if b.assign && b.obj.assignment != nil {
 		changes = o.assign(b.obj, changes)
 	}
