@@ -377,7 +377,7 @@ RecordTypeId = { record_type = "Person", on = "create" }
 	if !slices.Equal(got, want) {
 		t.Errorf("got:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	if pos := c.Syncs["s"].Fields[18].Pos; !strings.HasSuffix(pos, "coho.toml:23:1") {
+	if pos := c.Syncs["s"].Fields[19].Pos; !strings.HasSuffix(pos, "coho.toml:23:1") {
 		t.Errorf("Zip is at %s", pos)
 	}
 }
