@@ -195,7 +195,7 @@ type Target struct {
 func (t *Target) Fields() []planner.Field {
 	out := make([]planner.Field, len(t.columns))
 	for i, c := range t.columns {
-		out[i] = planner.Field{Name: c.Name, CreateOnly: c.createOnly, KeepOnClear: c.keep, SelfReference: c.self || c.merge, Absorbed: c.merge, CountValues: c.byQuery}
+		out[i] = planner.Field{Name: c.Name, CreateOnly: c.createOnly, KeepOnClear: c.keep, SelfReference: c.self || c.merge, Absorbed: c.merge, CountValues: c.byQuery || c.merge}
 	}
 	return out
 }
@@ -238,7 +238,7 @@ func (t *Target) Warnings() []string { return t.warnings }
 
 // Estimate says what applying a plan would cost.
 func (t *Target) Estimate(s planner.Summary) destinations.Estimate {
-	merges := int64(0)
+	merges, known := int64(0), s.Known
 	if t.mergeColumn >= 0 {
 		merges = s.Fields[models.MergeField]
 		s = withoutMerges(s, merges)
@@ -250,7 +250,7 @@ func (t *Target) Estimate(s planner.Summary) destinations.Estimate {
 		e.APICalls += t.compareCalls(r, s)
 		e.AtMost = atMost
 	}
-	e.APICalls += t.lookUpCalls(r, s) + t.referenceCalls(s) + mergeCalls(merges)
+	e.APICalls += t.lookUpCalls(r, s) + t.referenceCalls(s) + mergeCalls(merges, known, s.Values[models.MergeField])
 	if t.event && e.APICalls > 0 {
 		e.APICalls++ // the org's limits
 	}

@@ -58,10 +58,11 @@ type dml struct {
 	selfLimit int // rows of this object from here on came with the same file
 	delay     time.Duration
 	fault     func(row *rowWrite) *rowError
-	allowDups bool // Sforce-Duplicate-Rule-Header: allowSave=true
-	assign    bool // the object's assignment rule gives new records their owner
-	unlocked  int  // rows whose locks were not to be had
-	hold      bool // what deletes entail waits for finishHeld
+	allowDups bool     // Sforce-Duplicate-Rule-Header: allowSave=true
+	assign    bool     // the object's assignment rule gives new records their owner
+	unlocked  int      // rows whose locks were not to be had
+	hold      bool     // what deletes entail waits for finishHeld
+	also      []string // Ids of further rows that it locks
 
 	entries []byte // for the journal
 	counts  WriteCounts
