@@ -109,9 +109,12 @@ type Lookup struct {
 	By     string // the field of Object that is compared
 	// How is "external_id" where the org itself finds the record, "snapshot"
 	// where the snapshots of Syncs are asked before the org, and "query" where
-	// the org is asked.
+	// the org is asked. "describe" is a record that the config names, Value, and
+	// ID what the org knows it by.
 	How   string
 	Syncs []string
+	Value string
+	ID    string
 	// Setup: Object is part of the org's setup, such as its users, and comes
 	// about by other ways than syncs.
 	Setup bool

@@ -229,7 +229,7 @@ func lookupsOf(t destinations.Target) []destinations.Lookup {
 func lookupNotes(t destinations.Target) []LookupNote {
 	var out []LookupNote
 	for _, l := range lookupsOf(t) {
-		out = append(out, LookupNote{Field: l.Field, Object: l.Object, By: l.By, How: l.How, Syncs: l.Syncs})
+		out = append(out, LookupNote{Field: l.Field, Object: l.Object, By: l.By, How: l.How, Syncs: l.Syncs, Value: l.Value, ID: l.ID})
 	}
 	return out
 }
@@ -239,8 +239,10 @@ type LookupNote struct {
 	Field  string   `json:"field"`
 	Object string   `json:"object"`
 	By     string   `json:"by"`
-	How    string   `json:"how"` // external_id, snapshot (then query), query
+	How    string   `json:"how"` // external_id, snapshot (then query), query, describe
 	Syncs  []string `json:"syncs,omitempty"`
+	Value  string   `json:"value,omitempty"` // describe: what the config names
+	ID     string   `json:"id,omitempty"`    // and the Id that this is in the org
 }
 
 // String is the note as one line.
@@ -248,6 +250,8 @@ func (n LookupNote) String() string {
 	switch n.How {
 	case "external_id":
 		return fmt.Sprintf("%s by %s of %s, which the org finds by itself", n.Field, n.By, n.Object)
+	case "describe":
+		return fmt.Sprintf("%s by %s of %s: %s is %s", n.Field, n.By, n.Object, n.Value, n.ID)
 	case "snapshot":
 		return fmt.Sprintf("%s by %s of %s, in the snapshot of sync %s, else by query", n.Field, n.By, n.Object, strings.Join(n.Syncs, ", "))
 	}

@@ -329,6 +329,8 @@ func filledBy(s *models.Sync, field int) string {
 		return "column " + f.Column
 	case f.Lookup != nil:
 		return "column " + f.Lookup.Column
+	case f.RecordType != "":
+		return "record type " + f.RecordType
 	case f.Expr != "":
 		return "expression"
 	}

@@ -114,6 +114,8 @@ func (m *Mapping) bind(f *Field) (boundField, []error) {
 		bound.column, err = m.index(f.Lookup.Column)
 	case f.Constant != nil:
 		bound.constant = *f.Constant
+	case f.RecordType != "":
+		bound.constant = TextValue(f.RecordType)
 	case f.Expr != "":
 		if bound.expr, err = CompileExpression(f.Expr); err != nil {
 			break
@@ -187,6 +189,9 @@ func hashFields(fields []Field) string {
 			part("value")
 			part(f.Constant.kind.String())
 			part(f.Constant.Text())
+		case f.RecordType != "":
+			part("record_type")
+			part(f.RecordType)
 		case f.Expr != "":
 			part("expr")
 			part(f.Expr)
@@ -227,8 +232,8 @@ type decoded struct {
 }
 
 // Eval sets out[i] and errs[i] for the i-th field of the sync: the value that
-// fills it, or why this row has none. A lookup's value is that of its column;
-// finding the record is the destination's part. cells is the row as
+// fills it, or why this row has none. A lookup's value is that of its column
+// and a record type's its developer name; finding the record is the destination's part. cells is the row as
 // [SplitFrame] leaves it. Each column is decoded once at most.
 func (e *Evaluator) Eval(cells [][]byte, out []Value, errs []error) {
 	e.row++

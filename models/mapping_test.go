@@ -144,6 +144,8 @@ func TestMappingHash(t *testing.T) {
 		"expression":     func(s *models.Sync) { s.Fields[2].Expr = "phone" },
 		"constant":       func(s *models.Sync) { s.Fields[3].Constant = constant(models.TextValue("7")) },
 		"constant kind":  func(s *models.Sync) { s.Fields[3].Constant = constant(models.IntValue(7)) },
+		"record type":    func(s *models.Sync) { s.Fields[3] = models.Field{Name: "D", RecordType: "7"} },
+		"another type":   func(s *models.Sync) { s.Fields[3] = models.Field{Name: "D", RecordType: "8"} },
 		"field dropped":  func(s *models.Sync) { s.Fields = s.Fields[:3] },
 		"column to expr": func(s *models.Sync) { s.Fields[0] = models.Field{Name: "Name", Expr: "name"} },
 	} {

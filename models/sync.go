@@ -64,8 +64,8 @@ type Lookup struct {
 	Column string
 }
 
-// Field maps one destination field. Exactly one of Column, Expr, Constant and
-// Lookup says what fills it.
+// Field maps one destination field. Exactly one of Column, Expr, Constant, Lookup
+// and RecordType says what fills it.
 type Field struct {
 	Name     string // the destination's field
 	Object   string `json:",omitempty"` // of a two-object sync's objects, the only one it is written to; "" for both
@@ -76,6 +76,12 @@ type Field struct {
 	OnCreate bool   // written only when the record is created
 	Merge    bool   `json:",omitempty"` // this is MergeField, filled by MergeColumn
 	Pos      string // file:line:column of the mapping, for messages; "" if unknown
+
+	// RecordType is the developer name of the record type that every row gets. It
+	// is the name that the mapping's hash covers, not the Id by which a destination
+	// knows it: orgs that are copies of each other may differ in the Id, and the
+	// mapping means the same in all of them.
+	RecordType string `json:",omitempty"`
 }
 
 // Write is a sync's [syncs.X.write] section, defaults filled in.

@@ -10,8 +10,8 @@ import (
 	"coho/destinations/salesforce/emulator"
 )
 
-// people is the config of a two-object sync; write goes into its section of that name.
-func people(write string) string {
+// leadsOrContacts is the config of a two-object sync; write goes into its section of that name.
+func leadsOrContacts(write string) string {
 	return head + `
 [models.people]
 source = "warehouse"
@@ -46,7 +46,7 @@ func (w *world) insertInto(object string, fields map[string]any) string {
 	return id
 }
 
-// mapped shows the org's contacts and live leads by their address, without the
+// whoIs shows the org's contacts and live leads by their address, without the
 // domain: "contact Name Title Department" or "lead Name Title Company".
 func (w *world) whoIs() map[string]string {
 	w.t.Helper()
@@ -139,7 +139,7 @@ func TestTwoObjects(t *testing.T) {
 					(4, 'twice@x.org', 'Twice', 'Twice', 'Acme', NULL),
 					(5, 'new@x.org', 'New', 'New', 'Acme', 'ACME'),
 					(6, 'alone@x.org', 'Alone', 'Alone', NULL, NULL)) AS t(k, email, name, title, company, account)`)
-				w.config(people("create_records_as = \"" + as + "\"\n" + write))
+				w.config(leadsOrContacts("create_records_as = \"" + as + "\"\n" + write))
 				run := w.run(exitRows, "people")
 				if run.Outcomes.Created != 2 || run.Outcomes.Updated != 3 || run.Outcomes.Failed != 1 {
 					t.Fatalf("%+v %+v", run.Outcomes, run.Errors)
@@ -229,7 +229,7 @@ func TestTwoObjectsKilledAtEveryCall(t *testing.T) {
 					want[fmt.Sprintf("p%d", i)] = text
 				}
 				w.sql(`CREATE TABLE people AS SELECT i AS k, 'p' || i || '@x.org' AS email, 'n' || i AS name, 't' || i AS title, 'c' AS company, CASE WHEN i % 5 = 3 THEN 'ACME' END AS account FROM range(40) t(i)`)
-				w.config(people("create_records_as = \"ContactIfAccountId\"\nrest_batch_size = 7\nbulk_batch_size = 9\nparallelism = 2\n" + write))
+				w.config(leadsOrContacts("create_records_as = \"ContactIfAccountId\"\nrest_batch_size = 7\nbulk_batch_size = 9\nparallelism = 2\n" + write))
 				alive := w.killed(n, "run", "people", "--json")
 				w.run(exitDone, "people")
 				w.wantPeople(want)
@@ -264,7 +264,7 @@ func TestTwoObjectsCallsThatFail(t *testing.T) {
 			w.insertInto("Contact", map[string]any{"LastName": "x", "Email": "p0@x.org"})
 			w.insertInto("Lead", map[string]any{"LastName": "x", "Company": "x", "Email": "p1@x.org"})
 			w.sql(`CREATE TABLE people AS SELECT i AS k, 'p' || i || '@x.org' AS email, 'n' AS name, 't' AS title, 'c' AS company, NULL::VARCHAR AS account FROM range(4) t(i)`)
-			w.config(people("create_records_as = \"Lead\"\ningestion_api = \"rest\"\n"))
+			w.config(leadsOrContacts("create_records_as = \"Lead\"\ningestion_api = \"rest\"\n"))
 			w.org.AddFault(fault)
 			w.run(exitDone, "people")
 			w.wantPeople(map[string]string{"p0": "contact n t c", "p1": "lead n t c", "p2": "lead n t c", "p3": "lead n t c"})
@@ -278,7 +278,7 @@ func TestTwoObjectsCallsThatFail(t *testing.T) {
 func TestTwoObjectsRecordsThatWentMissing(t *testing.T) {
 	w := newWorld(t, emulator.Options{})
 	w.sql(`CREATE TABLE people AS SELECT i AS k, 'p' || i || '@x.org' AS email, 'n' AS name, 't' AS title, 'c' AS company, NULL::VARCHAR AS account FROM range(3) t(i)`)
-	w.config(people("create_records_as = \"Lead\"\n"))
+	w.config(leadsOrContacts("create_records_as = \"Lead\"\n"))
 	w.run(exitDone, "people")
 	for _, r := range w.org.Org().Records("Lead") {
 		if err := w.org.Org().Delete("Lead", fmt.Sprint(r["Id"])); err != nil {
@@ -301,7 +301,7 @@ func TestTwoObjectsLeadBecomesAnothersContact(t *testing.T) {
 	w := newWorld(t, emulator.Options{})
 	contact := w.insertInto("Contact", map[string]any{"LastName": "x", "Email": "b@x.org"})
 	w.sql(`CREATE TABLE people AS SELECT * FROM (VALUES (1, 'a@x.org', 'A', 'A', 'c', NULL), (2, 'b@x.org', 'B', 'B', 'c', NULL)) AS t(k, email, name, title, company, account)`)
-	w.config(people("create_records_as = \"Lead\"\n"))
+	w.config(leadsOrContacts("create_records_as = \"Lead\"\n"))
 	w.run(exitDone, "people")
 	for _, r := range w.org.Org().Find("Lead", "Email", "a@x.org") {
 		if _, err := w.org.Org().ConvertLead(fmt.Sprint(r["Id"]), "", contact, "", false); err != nil {
@@ -329,7 +329,7 @@ func TestTwoObjectsRemoved(t *testing.T) {
 			w := newWorld(t, emulator.Options{})
 			w.insertInto("Contact", map[string]any{"LastName": "x", "Email": "p0@x.org"})
 			w.sql(`CREATE TABLE people AS SELECT i AS k, 'p' || i || '@x.org' AS email, 'n' AS name, 't' AS title, 'c' AS company, NULL::VARCHAR AS account FROM range(4) t(i)`)
-			w.config(strings.Replace(people("create_records_as = \"Lead\"\n"), `mode = "upsert"`, "mode = \"upsert\"\non_removed = \""+rule+"\"\nguards = { max_deletes = 10 }", 1))
+			w.config(strings.Replace(leadsOrContacts("create_records_as = \"Lead\"\n"), `mode = "upsert"`, "mode = \"upsert\"\non_removed = \""+rule+"\"\nguards = { max_deletes = 10 }", 1))
 			w.run(exitDone, "people")
 			for _, r := range w.org.Org().Find("Lead", "Email", "p2@x.org") {
 				became, err := w.org.Org().ConvertLead(fmt.Sprint(r["Id"]), "", "", "", false)
@@ -354,7 +354,7 @@ func TestTwoObjectsUpdate(t *testing.T) {
 	w.insertInto("Contact", map[string]any{"LastName": "x", "Email": "p0@x.org"})
 	w.insertInto("Lead", map[string]any{"LastName": "x", "Company": "x", "Email": "p1@x.org"})
 	w.sql(`CREATE TABLE people AS SELECT i AS k, 'p' || i || '@x.org' AS email, 'n' AS name, 't' AS title, 'c' AS company, NULL::VARCHAR AS account FROM range(3) t(i)`)
-	w.config(strings.Replace(people(""), `"upsert"`, `"update"`, 1))
+	w.config(strings.Replace(leadsOrContacts(""), `"upsert"`, `"update"`, 1))
 	w.run(exitRows, "people")
 	w.wantPeople(map[string]string{"p0": "contact n t c", "p1": "lead n t c"})
 	if e := w.errorsOf("people"); len(e) != 1 || e[0].Key["k"] != "2" || e[0].Code != "NOT_FOUND" || e[0].Message != `no Contact and no Lead record has Email "p2@x.org"` {
@@ -427,7 +427,7 @@ func TestTwoObjectsInSections(t *testing.T) {
 		w.insertInto("Contact", map[string]any{"LastName": "x", "Email": fmt.Sprintf("p%d@x.org", i*200)})
 	}
 	w.sql(fmt.Sprintf(`CREATE TABLE people AS SELECT i AS k, 'p' || i || '@x.org' AS email, 'n' AS name, 't' AS title, 'c' AS company, NULL::VARCHAR AS account FROM range(%d) t(i)`, n))
-	w.config(people("create_records_as = \"Lead\"\ningestion_api = \"bulk\"\n"))
+	w.config(leadsOrContacts("create_records_as = \"Lead\"\ningestion_api = \"bulk\"\n"))
 	plan := decodeRun(t, w.coho("plan", "people", "--json").stdout)
 	run := w.run(exitDone, "people")
 	if run.Outcomes.Created != n-500 || run.Outcomes.Updated != 500 {

@@ -20,6 +20,10 @@ type column struct {
 	merge      bool   // no field of the org: says which record the row's is merged into
 	foreign    bool   // two-object sync: a field of the other object
 	keep       bool   // clear_fields leaves it
+	required   bool   // a record must have it, whatever describe says
+
+	recordType     string // the Id of the record type that every row gets
+	recordTypeName string
 
 	// A lookup's cells hold the value of parent, a field of parentObject. They
 	// are sent as a reference where the org resolves them itself, and
@@ -162,6 +166,9 @@ func (c *checker) run(ctx context.Context) (*Target, error) {
 	}
 	c.checkRequired(seen, t.match)
 	c.warnDifferent(t)
+	if err := c.checkPersons(ctx, t); err != nil {
+		return nil, err
+	}
 	return t, nil
 }
 
@@ -257,7 +264,7 @@ func (c *checker) checkMatch() *field {
 	}
 	af, ok := c.object.Field(m.Field)
 	if !ok {
-		c.problem("", m.Field, "%s has no field %s that this user may see%s", c.object.Name, m.Field, meant(m.Field, c.names))
+		c.problem("", m.Field, "%s", c.noField(m.Field))
 		return nil
 	}
 	f := newField(af)
@@ -316,6 +323,10 @@ func (c *checker) why(f *field) string {
 		}
 	}
 	switch {
+	case f.Name == "IsPersonAccount":
+		return ": the record type says it; map RecordTypeId = { record_type = ... }"
+	case f.Name == "PersonContactId":
+		return ": the org makes the contact of a person account by itself; map its fields as Person... and ...__pc"
 	case f.Calculated:
 		return ": it is a formula or roll-up"
 	case f.AutoNumber:
@@ -340,7 +351,7 @@ func (c *checker) checkField(ctx context.Context, m *models.Field, match *field)
 	}
 	af, ok := c.object.Field(m.Name)
 	if !ok {
-		c.problem(m.Pos, m.Name, "%s has no field %s that this user may see%s", c.object.Name, m.Name, meant(m.Name, c.names))
+		c.problem(m.Pos, m.Name, "%s", c.noField(m.Name))
 		return nil, nil
 	}
 	col := &column{field: newField(af)}
@@ -359,7 +370,7 @@ func (c *checker) checkField(ctx context.Context, m *models.Field, match *field)
 		c.problem(m.Pos, col.Name, "field %s is the match field, which column %s fills; it cannot be filled otherwise too", col.Name, c.sync.Match.Column)
 	}
 	isMatch := match != nil && match.Name == col.Name
-	col.keep = isMatch || !col.Updateable || (!col.Nillable && col.class != classBool)
+	col.keep = isMatch || !col.Updateable || (!col.Nillable && col.class != classBool) || c.neverEmpty(col.field)
 	if c.sync.OnRemoved == models.RemovedClearFields && col.keep && !isMatch {
 		reason := "it cannot be empty"
 		if !col.Updateable {
@@ -422,6 +433,8 @@ func (c *checker) checkWriteable(m *models.Field, col *column) bool {
 // checkSource checks that what fills the field can fit it.
 func (c *checker) checkSource(m *models.Field, col *column) bool {
 	switch {
+	case m.RecordType != "":
+		return c.checkRecordType(m, col)
 	case m.Constant != nil:
 		if _, err := col.convert(*m.Constant); err != nil {
 			c.problem(m.Pos, col.Name, "field %s (%s): %v", col.Name, col.Type, err)

@@ -18,6 +18,7 @@ func (t *Target) DescribeField(i int) destinations.FieldNote {
 	}
 	col := t.columns[i]
 	note := col.note(t.sync.Mode)
+	note.Required = note.Required || col.required
 	if col.parent != nil {
 		of := col.parent.note(t.sync.Mode)
 		note.Type += fmt.Sprintf(" to %s by %s", col.parentObject, of.Name)

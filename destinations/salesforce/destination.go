@@ -206,7 +206,7 @@ type Target struct {
 func (t *Target) Fields() []planner.Field {
 	out := make([]planner.Field, len(t.columns))
 	for i, c := range t.columns {
-		out[i] = planner.Field{Name: c.Name, CreateOnly: c.createOnly, KeepOnClear: c.keep, SelfReference: c.self || c.merge, Absorbed: c.merge, CountValues: c.byQuery}
+		out[i] = planner.Field{Name: c.Name, CreateOnly: c.createOnly, KeepOnClear: c.keep, SelfReference: c.self || c.merge, Absorbed: c.merge, CountValues: c.byQuery || c.merge}
 	}
 	return out
 }
@@ -222,6 +222,8 @@ func (t *Target) Convert(i int, v models.Value) (models.Cell, error) {
 		f = t.match
 	case i >= 0 && i == t.mergeColumn:
 		return t.mergeTo(v)
+	case i >= 0 && i < len(t.columns) && t.columns[i].recordType != "":
+		return models.Cell{Text: t.columns[i].recordType}, nil
 	case i >= 0 && i < len(t.columns):
 		f = t.columns[i].source()
 	default:
@@ -247,7 +249,7 @@ func (t *Target) Warnings() []string { return t.warnings }
 
 // Estimate says what applying a plan would cost.
 func (t *Target) Estimate(s planner.Summary) destinations.Estimate {
-	merges := int64(0)
+	merges, known := int64(0), s.Known
 	if t.mergeColumn >= 0 {
 		merges = s.Fields[models.MergeField]
 		s = withoutMerges(s, merges)
@@ -259,7 +261,7 @@ func (t *Target) Estimate(s planner.Summary) destinations.Estimate {
 		e.APICalls += t.compareCalls(r, s)
 		e.AtMost = atMost
 	}
-	e.APICalls += t.lookUpCalls(r, s) + t.referenceCalls(s) + mergeCalls(merges)
+	e.APICalls += t.lookUpCalls(r, s) + t.referenceCalls(s) + mergeCalls(merges, known, s.Values[models.MergeField])
 	if t.event && e.APICalls > 0 {
 		e.APICalls++ // the org's limits
 	}

@@ -49,8 +49,11 @@ func (t *Target) UseParents(p destinations.Parents) {
 func (t *Target) Lookups() []destinations.Lookup {
 	var out []destinations.Lookup
 	for i, col := range t.columns {
-		l := t.sync.Fields[i].Lookup
-		if l == nil || col.foreign {
+		if col.recordType != "" {
+			out = append(out, col.recordTypeNote())
+			continue
+		}
+		if t.sync.Fields[i].Lookup == nil || col.foreign {
 			continue
 		}
 		one := destinations.Lookup{Field: col.Name, Object: col.parentName(), By: "Id", How: "external_id", Setup: unlocked(col.parentObject)}

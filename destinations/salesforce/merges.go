@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -109,45 +110,58 @@ type victim struct {
 
 // merge merges the records of operations, one call after another.
 func (r *run) merge(ctx context.Context, rows []*victim) error {
-	for tries := 0; len(rows) > 0; {
+	for failed, held := 0, 0; len(rows) > 0; {
 		if r.stopping() {
 			r.left.Store(true)
 			return nil
 		}
-		if tries > 0 {
+		if tries := failed + held; tries > 0 {
 			if ok, err := r.pause(ctx, tries); !ok {
 				return err
 			}
 		}
-		again, calm, err := r.mergeOnce(ctx, rows)
+		again, how, err := r.mergeOnce(ctx, rows)
 		if err != nil {
 			return err
 		}
-		if tries++; calm {
-			tries = 0
-		} else if tries >= r.maxAttempts() {
-			return fmt.Errorf("merge records: the org does not answer; run again, the rest stays planned")
+		switch how {
+		case mergeFailed:
+			if failed++; failed >= r.maxAttempts() {
+				return fmt.Errorf("merge records: the org does not answer; run again, the rest stays planned")
+			}
+		case mergeHeld:
+			failed, held = 0, held+1 // a row's own attempts end this
+		default:
+			failed, held = 0, 0
 		}
 		rows = again
 	}
 	return nil
 }
 
-// mergeOnce makes one call, and returns the rows that are still to be merged. calm
-// is false where the call as a whole failed for a passing reason.
-func (r *run) mergeOnce(ctx context.Context, rows []*victim) (again []*victim, calm bool, err error) {
+// answered says how a call of merge ended.
+type answered uint8
+
+const (
+	mergeDone   answered = iota
+	mergeHeld            // rows of it failed for a passing reason, such as a lock
+	mergeFailed          // all of it did
+)
+
+// mergeOnce makes one call, and returns the rows that are still to be merged.
+func (r *run) mergeOnce(ctx context.Context, rows []*victim) (again []*victim, how answered, err error) {
 	s := &settled{}
 	ready, err := r.findVictims(ctx, rows, s)
 	if err != nil {
-		return nil, false, err
+		return nil, mergeFailed, err
 	}
 	at, err := r.enter(ctx)
 	if errors.Is(err, errStopping) {
 		r.left.Store(true)
-		return nil, true, nil
+		return nil, mergeDone, nil
 	}
 	if err != nil {
-		return nil, false, err
+		return nil, mergeFailed, err
 	}
 	var seqs planner.Seqs
 	slices.SortFunc(rows, func(a, b *victim) int { return int(a.op.Seq - b.op.Seq) })
@@ -160,7 +174,7 @@ func (r *run) mergeOnce(ctx context.Context, rows []*victim) (again []*victim, c
 		if err == nil {
 			err = r.settle(ctx, batch.Number, s.ops, s.outcomes, true)
 		}
-		return nil, true, err
+		return nil, mergeDone, err
 	}
 	requests, parts := mergeRequests(ready)
 	for _, x := range ready {
@@ -179,6 +193,9 @@ func (r *run) mergeOnce(ctx context.Context, rows []*victim) (again []*victim, c
 				o = refusal(answer{id: x.id, errors: result.Errors}, x.attempts)
 				switch r.judgeMerge(x, o, len(parts[i])) {
 				case retryRow:
+					again, how = append(again, x), mergeHeld
+					continue
+				case relookRow:
 					again = append(again, x)
 					continue
 				case stopRun:
@@ -190,16 +207,16 @@ func (r *run) mergeOnce(ctx context.Context, rows []*victim) (again []*victim, c
 		}
 	}
 	if err := r.settle(ctx, batch.Number, s.ops, s.outcomes, true); err != nil {
-		return nil, false, err
+		return nil, mergeFailed, err
 	}
-	return again, true, stop
+	return again, how, stop
 }
 
 // maxLooks is how often a victim that the org says is gone is looked for again.
 const maxLooks = 2
 
 // judgeMerge says what is to be done about a row whose request, of so many victims,
-// was refused.
+// was refused: retryRow after a pause, relookRow at once.
 func (r *run) judgeMerge(x *victim, o destinations.Outcome, victims int) verdict {
 	// The call may have come to the org twice.
 	x.doubt = x.doubt || o.Code == "ENTITY_IS_DELETED"
@@ -217,39 +234,39 @@ func (r *run) judgeMerge(x *victim, o destinations.Outcome, victims int) verdict
 	switch {
 	case victims > 1:
 		x.alone = true // the other one may be at fault
-		return retryRow
+		return relookRow
 	case o.Code == "ENTITY_IS_DELETED" && x.looks < maxLooks:
 		// A call whose answer was lost may have ended after the records were
 		// looked for.
 		x.looks++
-		return retryRow
+		return relookRow
 	}
 	return settledRow
 }
 
 // mergeRefused deals with a call that failed as a whole. s has the outcomes of rows
 // that it was not about.
-func (r *run) mergeRefused(ctx context.Context, batch destinations.Batch, rows []*victim, s *settled, failure error) (again []*victim, calm bool, err error) {
+func (r *run) mergeRefused(ctx context.Context, batch destinations.Batch, rows []*victim, s *settled, failure error) (again []*victim, how answered, err error) {
 	var e *api.Error
 	var used *api.BudgetError
 	if errors.As(failure, &used) {
-		return nil, false, errors.Join(failure, r.settle(ctx, batch.Number, s.ops, s.outcomes, true))
+		return nil, mergeFailed, errors.Join(failure, r.settle(ctx, batch.Number, s.ops, s.outcomes, true))
 	}
 	if ctx.Err() != nil || !errors.As(failure, &e) {
-		return nil, false, failure // the batch stays open, and is looked at when the plan is resumed
+		return nil, mergeFailed, failure // the batch stays open, and is looked at when the plan is resumed
 	}
 	for _, x := range rows {
 		x.doubt = x.doubt || e.Unknown
 	}
 	if err := r.settle(ctx, batch.Number, s.ops, s.outcomes, true); err != nil {
-		return nil, false, err
+		return nil, mergeFailed, err
 	}
 	// A fault names a call that was refused, save one that says nothing.
 	known := e.Code != "" && e.Code != "UNKNOWN_EXCEPTION"
 	if e.Class == api.StopRun || known && e.Class == api.RowFault || e.Class == api.RenewSession {
-		return nil, false, failure
+		return nil, mergeFailed, failure
 	}
-	return rows, false, nil
+	return rows, mergeFailed, nil
 }
 
 // findVictims finds the records of rows and those that they are merged into. Rows
@@ -274,6 +291,7 @@ func (r *run) findVictims(ctx context.Context, rows []*victim, s *settled) (read
 			return nil, err
 		}
 	}
+	var doubtful []*victim
 	for _, x := range rows {
 		masters, own := found[t.match.fold(x.into)], found[t.match.fold(x.op.Match)]
 		if x.op.ID != "" && len(live[t.idField.fold(x.op.ID)]) > 0 {
@@ -282,7 +300,7 @@ func (r *run) findVictims(ctx context.Context, rows []*victim, s *settled) (read
 		o := destinations.Outcome{Result: destinations.Failed, Attempts: x.attempts, Fields: []string{t.match.Name}}
 		switch {
 		case len(own) == 0 && x.doubt:
-			s.add(x.op, destinations.Outcome{Result: destinations.Deleted, Absorbed: true, ID: x.op.ID, Attempts: x.attempts})
+			doubtful = append(doubtful, x)
 			continue
 		case len(own) == 0:
 			s.add(x.op, destinations.Outcome{Result: destinations.Skipped, Absorbed: true, ID: x.op.ID, Attempts: x.attempts})
@@ -303,7 +321,45 @@ func (r *run) findVictims(ctx context.Context, rows []*victim, s *settled) (read
 		}
 		s.add(x.op, o)
 	}
+	if err := r.findMerged(ctx, doubtful, s); err != nil {
+		return nil, err
+	}
 	return ready, nil
+}
+
+// findMerged says of rows that were in a call of which nothing is known, and whose
+// records are live no more, whether those were merged, by it, or deleted by somebody
+// else: a record that was merged stays in the recycle bin with its MasterRecordId
+// (Object Reference, "Account").
+func (r *run) findMerged(ctx context.Context, rows []*victim, s *settled) error {
+	t := r.t
+	var values []string
+	for _, x := range rows {
+		values = append(values, x.op.Match)
+	}
+	_, queries := search{object: t.object.Name, by: t.match, filter: " AND IsDeleted = true AND MasterRecordId != null"}.queries(values)
+	merged := map[string]bool{}
+	for _, soql := range queries {
+		result, err := t.client.QueryAll(ctx, soql)
+		if err != nil {
+			return fmt.Errorf("find %s records that were merged: %w", t.object.Name, err)
+		}
+		for result.Next() {
+			value, _ := result.Record().Get(t.match.Name)
+			merged[t.match.fold(value)] = true
+		}
+		if err := errors.Join(result.Err(), result.Close()); err != nil {
+			return fmt.Errorf("find %s records that were merged: %w", t.object.Name, err)
+		}
+	}
+	for _, x := range rows {
+		o := destinations.Outcome{Result: destinations.Skipped, Absorbed: true, ID: x.op.ID, Attempts: x.attempts}
+		if merged[t.match.fold(x.op.Match)] {
+			o.Result = destinations.Deleted
+		}
+		s.add(x.op, o)
+	}
+	return nil
 }
 
 // mergeRequests makes requests of rows, by their masters, and says which are in
@@ -327,9 +383,28 @@ func mergeRequests(rows []*victim) (requests []api.MergeRequest, parts [][]*vict
 	return requests, parts
 }
 
-// mergeCalls is what merging n records costs at least: for each call, the queries
-// for the masters, the victims and the Ids known of them.
-func mergeCalls(n int64) int64 { return 3 * ceilDiv(n, mergeRows) }
+// mergeCalls is what merging n records costs where nothing goes wrong: the calls of
+// merge, and before each the queries for masters and victims by their match values
+// and, where coho wrote such records before, for those that it knows by Id. masters
+// counts the records merged into.
+func mergeCalls(n, known int64, masters planner.Values) int64 {
+	const idBytes = 18
+	calls := func(rows int64) int64 {
+		if rows == 0 {
+			return 0
+		}
+		// Rows of one master may lie anywhere among the others.
+		distinct := float64(masters.Distinct)
+		spread := distinct * (1 - math.Pow(1-float64(rows)/float64(n), float64(n)/max(distinct, 1)))
+		values := rows + int64(math.Ceil(spread))
+		queries := lookUps(values, values, masters.Bytes)
+		if known > 0 {
+			queries += lookUps(min(rows, known), rows, idBytes)
+		}
+		return queries + 1
+	}
+	return n/mergeRows*calls(mergeRows) + calls(n%mergeRows)
+}
 
 // withoutMerges takes the operations that merge out of a plan's counts: their
 // masters come first, so they are of the last passes.

@@ -100,6 +100,8 @@ func (p *Pair) check() (problems destinations.Problems) {
 		switch {
 		case x.source().class != y.source().class:
 			problem(m.Pos, x.Name, "field %s is of type %s on %s and %s on %s: %s", x.Name, x.Type, a.object.Name, y.Type, b.object.Name, section)
+		case x.recordType != y.recordType:
+			problem(m.Pos, x.Name, "record types are of one object: %s", section)
 		case x.createOnly != y.createOnly:
 			problem(m.Pos, x.Name, "field %s can be updated on one of %s and %s only: %s", x.Name, a.object.Name, b.object.Name, section)
 		}

@@ -209,7 +209,7 @@ func (pr *pairRun) sends(r *traced, c call) bool {
 type sideOperations struct {
 	destinations.Operations
 	section *section
-	side   int
+	side    int
 }
 
 // Next implements destinations.Operations.

@@ -78,6 +78,7 @@ func TestRecords(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			c := callOf(test.row.op.Kind)
+			test.row.kind = test.row.op.Kind
 			if test.json != "" {
 				got := string(target.appendJSON(nil, c, &test.row))
 				want := `{"attributes":{"type":"Account"},` + test.json[1:]

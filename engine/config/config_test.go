@@ -159,7 +159,7 @@ func TestExample(t *testing.T) {
 		"SNOWFLAKE_PASSPHRASE", "p", "SNOWFLAKE_PASSWORD", "p", "SNOWFLAKE_TOKEN", "p", "SNOWFLAKE_PAT", "p",
 	}
 	c := mustLoad(t, string(example), env...)
-	if got := c.SyncNames(); !slices.Equal(got, []string{"accounts", "contacts", "opportunities"}) {
+	if got := c.SyncNames(); !slices.Equal(got, []string{"accounts", "contacts", "opportunities", "people"}) {
 		t.Errorf("syncs %v", got)
 	}
 	if got, want := c.Syncs["accounts"].Write, mustLoad(t, baseSync).Syncs["s"].Write; got != want {
@@ -349,6 +349,7 @@ C12 = { value = ["a", "b"] }
 C13 = { value = +99 }
 C14 = { value = 0.10000000000000000000000000001 }
 C15 = { value = "" }
+RecordTypeId = { record_type = "Person", on = "create" }
 `, "WORD", "w")
 	var got []string
 	for _, f := range c.Syncs["s"].Fields {
@@ -359,6 +360,9 @@ C15 = { value = "" }
 		if f.Constant != nil {
 			line += f.Constant.Kind().String() + " " + f.Constant.Text()
 		}
+		if f.RecordType != "" {
+			line += "record type " + f.RecordType
+		}
 		if f.OnCreate {
 			line += " on create"
 		}
@@ -368,12 +372,12 @@ C15 = { value = "" }
 		"C01 text text w", "C02 int 1000", "C03 int 31", "C04 decimal 1234.5", "C05 decimal 1500", "C06 decimal -0.002",
 		"C07 bool true", "C08 date 2024-02-29", "C09 time 07:32:00.5", "C10 timestamp 2024-02-29T07:32:00",
 		"C11 timestamptz 2024-02-29T06:32:00Z", "C12 list a;b", "C13 int 99", "C14 decimal 0.10000000000000000000000000001",
-		"C15 text ", "Name name on create", "Parent {Account Key__c p}", `Upper upper(row["odd name"])`, "Zip zip",
+		"C15 text ", "Name name on create", "Parent {Account Key__c p}", "RecordTypeId record type Person on create", `Upper upper(row["odd name"])`, "Zip zip",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	if pos := c.Syncs["s"].Fields[18].Pos; !strings.HasSuffix(pos, "coho.toml:23:1") {
+	if pos := c.Syncs["s"].Fields[19].Pos; !strings.HasSuffix(pos, "coho.toml:23:1") {
 		t.Errorf("Zip is at %s", pos)
 	}
 }

@@ -71,7 +71,10 @@ func (t *table) mappings(s *models.Sync, object string) []models.Field {
 	return append(narrowed(out, narrow, s.Objects()), narrow...)
 }
 
-var fillers = []string{"column", "expr", "value", "lookup"}
+var fillers = []string{"column", "expr", "value", "lookup", "record_type"}
+
+// recordTypeField is the field of every object that says what type a record is of.
+const recordTypeField = "RecordTypeId"
 
 func (t *table) field(e *entry) (models.Field, bool) {
 	f := models.Field{Name: e.name, Pos: e.pos.String()}
@@ -97,6 +100,7 @@ func (t *table) field(e *entry) (models.Field, bool) {
 	f.Expr = in.expression("expr")
 	f.Constant = in.constant("value")
 	f.Lookup = in.lookup("lookup")
+	f.RecordType = in.recordType("record_type", e.name)
 	f.OnCreate = in.choice("on", "", "create") == "create"
 	in.done()
 	var given []string
@@ -141,6 +145,16 @@ func (t *table) lookup(key string) *models.Lookup {
 	in.done()
 	t.failed = t.failed || in.failed
 	return l
+}
+
+// recordType reads the developer name of a record type. Whether the org has it is
+// for the org to say.
+func (t *table) recordType(key, field string) string {
+	name := t.str(key)
+	if name != "" && !strings.EqualFold(field, recordTypeField) {
+		t.fail(t.value(key).pos, "%s: it fills %s and no other field", key, recordTypeField)
+	}
+	return name
 }
 
 func (t *table) constant(key string) *models.Value {

@@ -57,7 +57,7 @@ func (t *table) values(s *models.Sync) {
 		found = found || e.name == "value"
 		switch {
 		case !ok:
-		case f.Lookup != nil || f.OnCreate:
+		case f.Lookup != nil || f.RecordType != "" || f.OnCreate:
 			in.fail(e.pos, "%s: a picklist's value is no record; want a column, expr or value", e.name)
 		case e.name != "value":
 			s.Fields = append(s.Fields, f)

@@ -32,8 +32,18 @@ type queryPage struct {
 // Query runs a SOQL query and returns its records, a page of the org's at a
 // time. ctx also bounds the pages that Next asks for.
 func (c *Client) Query(ctx context.Context, soql string) (*QueryResult, error) {
+	return c.query(ctx, "/query", soql)
+}
+
+// QueryAll is Query of all records, those in the recycle bin among them: deleted
+// ones, and those that were merged into another.
+func (c *Client) QueryAll(ctx context.Context, soql string) (*QueryResult, error) {
+	return c.query(ctx, "/queryAll", soql)
+}
+
+func (c *Client) query(ctx context.Context, path, soql string) (*QueryResult, error) {
 	q := &QueryResult{client: c, ctx: ctx, op: "query"}
-	r := c.get(q.op, "/query", "q="+url.QueryEscape(soql))
+	r := c.get(q.op, path, "q="+url.QueryEscape(soql))
 	if err := q.load(r); err != nil {
 		return nil, err
 	}

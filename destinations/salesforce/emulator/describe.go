@@ -171,19 +171,19 @@ const masterRecordType = "012000000000000AAA"
 
 func describeRecordTypes(c *call, obj *object) []map[string]any {
 	base := "/services/data/v" + c.version + "/sobjects/" + obj.name + "/describe/layouts/"
-	info := func(id, name, developer string, active, dflt, master bool) map[string]any {
+	info := func(id, name, developer string, active, available, dflt, master bool) map[string]any {
 		return map[string]any{
-			"active": active, "available": active && !master || master, "defaultRecordTypeMapping": dflt, "developerName": developer,
+			"active": active, "available": available, "defaultRecordTypeMapping": dflt, "developerName": developer,
 			"master": master, "name": name, "recordTypeId": id, "urls": map[string]string{"layout": base + id},
 		}
 	}
 	var out []map[string]any
 	none := true
 	for _, rt := range obj.types {
-		out = append(out, info(rt.id, rt.name, rt.developerName, rt.active, rt.dflt, false))
+		out = append(out, info(rt.id, rt.name, rt.developerName, rt.active, !rt.unavailable, rt.dflt, false))
 		none = none && !rt.dflt
 	}
-	return append(out, info(masterRecordType, "Master", "Master", true, none, true))
+	return append(out, info(masterRecordType, "Master", "Master", true, true, none, true))
 }
 
 func orNull(text string) any {

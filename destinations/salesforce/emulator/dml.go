@@ -58,10 +58,11 @@ type dml struct {
 	selfLimit int // rows of this object from here on came with the same file
 	delay     time.Duration
 	fault     func(row *rowWrite) *rowError
-	allowDups bool // Sforce-Duplicate-Rule-Header: allowSave=true
-	assign    bool // the object's assignment rule gives new records their owner
-	unlocked  int  // rows whose locks were not to be had
-	hold      bool // what deletes entail waits for finishHeld
+	allowDups bool     // Sforce-Duplicate-Rule-Header: allowSave=true
+	assign    bool     // the object's assignment rule gives new records their owner
+	unlocked  int      // rows whose locks were not to be had
+	hold      bool     // what deletes entail waits for finishHeld
+	also      []string // Ids of further rows that it locks
 
 	entries []byte // for the journal
 	counts  WriteCounts
@@ -327,6 +328,9 @@ func (o *Org) upsert(b *dml, w *rowWrite) {
 func (o *Org) insert(b *dml, w *rowWrite) {
 	sortChanges(w.changes)
 	changes := o.withDefaults(b, w)
+	if p := b.obj.persons; p != nil && b.obj == p.account {
+		changes = p.named(w.changes, changes)
+	}
 	if b.assign && b.obj.assignment != nil {
 		changes = o.assign(b.obj, changes)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -39,6 +40,7 @@ type Fault struct {
 	RowMessage string  `json:"row_message"`
 	RowShare   float64 `json:"row_share"` // this share of the rows, by chance; 0 is every row
 	RowTries   int     `json:"row_tries"` // each row fails at most so often; 0 is no limit
+	RowHas     string  `json:"row_has"`   // only rows fail whose key, Id or one of whose values this is
 
 	FailJob      string `json:"fail_job"`       // errorMessage of a job that ends as Failed
 	FailJobAfter int    `json:"fail_job_after"` // so many rows are processed first, the rest stay unprocessed
@@ -195,6 +197,9 @@ func (fs *faults) rows(text string) func(*rowWrite) *rowError {
 
 func (fs *faults) strikes(a *activeFault, w *rowWrite) bool {
 	if a.Times > 0 && a.rowsFailed >= a.Times {
+		return false
+	}
+	if a.RowHas != "" && w.key != a.RowHas && w.id != a.RowHas && !slices.ContainsFunc(w.changes, func(c change) bool { return c.val == a.RowHas }) {
 		return false
 	}
 	if a.RowShare > 0 && fs.rng.Float64() >= a.RowShare {

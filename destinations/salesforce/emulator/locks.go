@@ -74,6 +74,7 @@ func (o *Org) rowLocks(b *dml, w *rowWrite) []string {
 	if rec != nil {
 		add(makeID(b.obj.prefix, rec.sequence()))
 	}
+	ids = append(ids, b.also...)
 	for _, f := range b.obj.refs {
 		if !f.locks {
 			continue

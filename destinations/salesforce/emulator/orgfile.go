@@ -117,6 +117,7 @@ type recordTypeFile struct {
 	Name          string              `toml:"name"`
 	Default       bool                `toml:"default"`
 	Inactive      bool                `toml:"inactive"`
+	Unavailable   bool                `toml:"unavailable"` // not assigned in the users' profile
 	Person        bool                `toml:"person"`
 	Picklists     map[string][]string `toml:"picklists"`
 }

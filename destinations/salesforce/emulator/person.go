@@ -147,6 +147,31 @@ func (p *persons) personal(changes []change, rec *record) bool {
 	return false
 }
 
+// named gives a new account that names no record type one of the person kind, where
+// it has a LastName and no Name (Apex Developer Guide, "Accessing sObject Fields").
+func (p *persons) named(given, changes []change) []change {
+	_, last := after(p.last, given, nil)
+	if _, name := after(p.name, given, nil); !last || name || has(given, p.recordType) {
+		return changes
+	}
+	for i := range p.account.types {
+		rt := &p.account.types[i]
+		if !rt.person || rt.unavailable {
+			continue
+		}
+		for j := range changes {
+			if changes[j].f == p.recordType {
+				changes[j].val, changes[j].null = rt.id, false
+				return changes
+			}
+		}
+		changes = append(changes, change{f: p.recordType, val: rt.id})
+		sortChanges(changes)
+		break
+	}
+	return changes
+}
+
 // is says whether a stored account, or the contact behind one, is a person.
 func (p *persons) is(obj *object, r *record) bool {
 	f := p.isPerson

@@ -44,6 +44,9 @@ func TestPersonAccounts(t *testing.T) {
 	c.refused(c.do("POST", v66+"/sobjects/Account", `{"RecordTypeId":"`+person+`","FirstName":"x"}`), 400, "REQUIRED_FIELD_MISSING", "[LastName]")
 	c.refused(c.do("POST", v66+"/sobjects/Account", `{"Phone":"1"}`), 400, "REQUIRED_FIELD_MISSING", "[Name]")
 
+	if r := c.s.Org().Find("Account", "Id", c.insert("Account", `{"LastName":"Plain"}`))[0]; r["IsPersonAccount"] != true || r["RecordTypeId"] != person {
+		t.Fatalf("a LastName alone made %v", r)
+	}
 	company := c.insert("Account", `{"Name":"Company"}`)
 	ada := c.insert("Account", `{"RecordTypeId":"`+person+`","FirstName":"Ada","LastName":"Lovelace","PersonEmail":"Ada@B.cd","Loyalty__pc":"gold","PersonMailingCity":"London","Phone":"1"}`)
 	get := func(id string) map[string]any { return c.s.Org().Find("Account", "Id", id)[0] }
@@ -76,7 +79,7 @@ func TestPersonAccounts(t *testing.T) {
 	for _, id := range []string{"Account/" + ada, "Account/" + company} {
 		c.want(204, "DELETE", v66+"/sobjects/"+id, "")
 	}
-	if n := c.s.Org().Count("Contact"); n != 0 {
+	if n := c.s.Org().Count("Contact"); n != 1 {
 		t.Fatalf("%d contacts left", n)
 	}
 }
@@ -145,5 +148,33 @@ func TestIndividualsMerge(t *testing.T) {
 		"<success>true</success>", contact, lead)
 	if got := c.s.Org().Records("Individual"); len(got) != 1 || got[0]["HasOptedOutSolicit"] != true || c.s.Org().Find("Contact", "Id", contact)[0]["IndividualId"] != master {
 		t.Fatalf("%v", got)
+	}
+}
+
+func TestRecordTypesOfTheUser(t *testing.T) {
+	c := start(t, emulator.Options{OrgFile: orgFile(t, `
+[[objects]]
+name = "Account"
+record_types = [ { developer_name = "Retail" }, { developer_name = "Old", inactive = true }, { developer_name = "Internal", unavailable = true } ]
+[[objects]]
+name = "Contact"
+record_types = [ { developer_name = "Other" } ]
+`)})
+	c.insert("Account", `{"Name":"x","RecordTypeId":"`+c.recordType("Retail")+`"}`)
+	for _, name := range []string{"Old", "Internal", "Other"} {
+		id := c.recordType(name)
+		c.refused(c.do("POST", v66+"/sobjects/Account", `{"Name":"x","RecordTypeId":"`+id+`"}`), 400, "INVALID_CROSS_REFERENCE_KEY", "Record Type ID: this ID value isn't valid for the user: "+id)
+	}
+	var d struct {
+		RecordTypeInfos []struct {
+			DeveloperName             string
+			Active, Available, Master bool
+		}
+	}
+	c.want(200, "GET", v66+"/sobjects/Account/describe", "").decode(t, &d)
+	for _, rt := range d.RecordTypeInfos {
+		if rt.Active != (rt.DeveloperName != "Old") || rt.Available != (rt.DeveloperName == "Retail" || rt.Master) {
+			t.Fatalf("%+v", rt)
+		}
 	}
 }

@@ -159,6 +159,7 @@ type object struct {
 type recordType struct {
 	id, developerName, name string
 	active, dflt, person    bool
+	unavailable             bool                       // to the users of the API
 	picklists               map[string]map[string]bool // field -> allowed values
 }
 

@@ -82,7 +82,7 @@ func buildObject(file *objectFile) (*object, error) {
 }
 
 func buildRecordType(rt recordTypeFile) recordType {
-	out := recordType{developerName: rt.DeveloperName, name: rt.Name, active: !rt.Inactive, dflt: rt.Default, person: rt.Person}
+	out := recordType{developerName: rt.DeveloperName, name: rt.Name, active: !rt.Inactive, dflt: rt.Default, person: rt.Person, unavailable: rt.Unavailable || rt.Inactive}
 	if out.name == "" {
 		out.name = strings.ReplaceAll(rt.DeveloperName, "_", " ")
 	}

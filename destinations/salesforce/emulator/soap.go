@@ -192,7 +192,14 @@ func (s *Server) mergeOne(ctx context.Context, r *element) string {
 		}
 	}
 	s.org.mu.RUnlock()
-	b := &dml{obj: obj, op: opUpdate, rows: []rowWrite{w}}
+	if fault := s.faults.rows("soap merge " + obj.name); fault != nil {
+		for _, v := range victims {
+			if e := fault(&rowWrite{id: v}); e != nil {
+				return mergeFailure(*e)
+			}
+		}
+	}
+	b := &dml{obj: obj, op: opUpdate, rows: []rowWrite{w}, also: victims}
 	if err := s.transact(ctx, b); err != nil {
 		return mergeFailure(rowError{"UNKNOWN_EXCEPTION", "An unexpected error occurred", nil})
 	}

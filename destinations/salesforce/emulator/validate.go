@@ -2,6 +2,7 @@ package emulator
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -170,8 +171,9 @@ func after(f *field, changes []change, rec *record) (string, bool) {
 	return rec.get(f.idx)
 }
 
-// checkRecordType enforces the record type's own subset of picklist values,
-// which describe does not show.
+// checkRecordType refuses a record type that is none of the object's that the
+// user may give, and enforces the type's own subset of picklist values, which
+// describe does not show.
 func (o *Org) checkRecordType(b *dml, w *rowWrite, changes []change, rec *record) {
 	f := b.obj.field("RecordTypeId")
 	if f == nil {
@@ -181,11 +183,13 @@ func (o *Org) checkRecordType(b *dml, w *rowWrite, changes []change, rec *record
 	if !ok {
 		return
 	}
-	for i := range b.obj.types {
+	i := slices.IndexFunc(b.obj.types, func(rt recordType) bool { return rt.id == id })
+	if has(changes, f) && !b.anyField && (i < 0 || b.obj.types[i].unavailable) {
+		w.fail("INVALID_CROSS_REFERENCE_KEY", "Record Type ID: this ID value isn't valid for the user: "+id, f.name)
+		return
+	}
+	if i >= 0 {
 		rt := &b.obj.types[i]
-		if rt.id != id {
-			continue
-		}
 		for j := range changes {
 			c := &changes[j]
 			allowed := rt.picklists[c.f.name]
