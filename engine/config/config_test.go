@@ -159,7 +159,7 @@ func TestExample(t *testing.T) {
 		"SNOWFLAKE_PASSPHRASE", "p", "SNOWFLAKE_PASSWORD", "p", "SNOWFLAKE_TOKEN", "p", "SNOWFLAKE_PAT", "p",
 	}
 	c := mustLoad(t, string(example), env...)
-	if got := c.SyncNames(); !slices.Equal(got, []string{"accounts", "contacts", "opportunities", "people"}) {
+	if got := c.SyncNames(); !slices.Equal(got, []string{"accounts", "contacts", "people", "opportunities"}) {
 		t.Errorf("syncs %v", got)
 	}
 	if got, want := c.Syncs["accounts"].Write, mustLoad(t, baseSync).Syncs["s"].Write; got != want {

@@ -44,7 +44,7 @@ func (t *table) mappings(s *models.Sync, object string) []models.Field {
 	seen := map[string]string{}
 	for _, e := range t.n.entries {
 		if one := objectNamed(s, e); one != "" && object == "" {
-			if inner := t.d.newTable(e.value, t.path+"."+e.name, t.schema+".*"); inner != nil {
+			if inner := t.d.newTable(e.value, t.path+"."+e.name, t.schema); inner != nil {
 				narrow = append(narrow, inner.mappings(s, one)...)
 			}
 			continue
