@@ -415,6 +415,23 @@ create_records_as = "Account"
 		t.Errorf("the org has accounts %v", got)
 	}
 	w.quiet("companies")
+
+	// A lead becomes the account of another row, whose key is its match value.
+	for _, r := range w.org.Org().Find("Lead", "Warehouse_Key__c", "L") {
+		if _, err := w.org.Org().ConvertLead(fmt.Sprint(r["Id"]), fmt.Sprint(w.records("Account")["A"]["Id"]), "", "", false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.sql(`UPDATE companies SET phone = '2'`)
+	for range 2 {
+		w.run(exitRows, "companies")
+		if e := w.errorsOf("companies"); len(e) != 1 || e[0].Key["k"] != "L" || e[0].Code != "DUPLICATE_MATCH_VALUE" {
+			t.Errorf("%+v", e)
+		}
+		if got := field(w.records("Account")["A"], "Name"); got != "name A" {
+			t.Errorf("account A is %q", got)
+		}
+	}
 }
 
 // A plan of more rows than are routed together: the queries and calls are few, and as
@@ -443,4 +460,56 @@ func TestTwoObjectsInSections(t *testing.T) {
 		t.Errorf("the plan foresaw %d calls, and %d were made", got, want)
 	}
 	w.quiet("people")
+}
+
+// only_sync_different works on both objects.
+func TestTwoObjectsOnlyWhatDiffers(t *testing.T) {
+	w := newWorld(t, emulator.Options{})
+	w.insertInto("Contact", map[string]any{"LastName": "n", "Title": "t", "Department": "c", "Email": "p0@x.org"})
+	w.insertInto("Lead", map[string]any{"LastName": "n", "Title": "t", "Company": "c", "Email": "p1@x.org"})
+	w.insertInto("Lead", map[string]any{"LastName": "n", "Title": "x", "Company": "c", "Email": "p2@x.org"})
+	w.sql(`CREATE TABLE people AS SELECT i AS k, 'p' || i || '@x.org' AS email, 'n' AS name, 't' AS title, 'c' AS company, NULL::VARCHAR AS account FROM range(3) t(i)`)
+	w.config(leadsOrContacts("create_records_as = \"Lead\"\nonly_sync_different = true\n"))
+	writes := w.org.Counters().Writes
+	run := w.run(exitDone, "people")
+	if run.Outcomes.Updated != 1 || run.Outcomes.Skipped != 2 || w.org.Counters().Writes != writes+1 {
+		t.Errorf("%+v, %d writes", run.Outcomes, w.org.Counters().Writes-writes)
+	}
+	w.wantPeople(map[string]string{"p0": "contact n t c", "p1": "lead n t c", "p2": "lead n t c"})
+	w.quiet("people")
+}
+
+// What contradicts itself, or what one of the objects does not have, is said before
+// anything runs.
+func TestTwoObjectsWrongConfig(t *testing.T) {
+	for name, test := range map[string]struct{ old, new, want string }{
+		"mode":                    {`mode = "upsert"`, `mode = "insert"`, `mode: "insert" does not go with LeadOrContact`},
+		"nothing to create":       {`create_records_as = "Lead"`, ``, "write.create_records_as is missing: what a row becomes that neither object has: Contact, Lead, ContactIfAccountId"},
+		"another pair's":          {`create_records_as = "Lead"`, `create_records_as = "Account"`, `"Account" does not go with LeadOrContact, which allows Contact, Lead, ContactIfAccountId`},
+		"a plain object":          {`object = "LeadOrContact"`, `object = "Contact"`, "goes with a two-object sync"},
+		"a field of one":          {`Title = "title"`, `Title = "title"` + "\nDepartment = \"company\"", "Lead has no field Department"},
+		"a field of neither":      {`Title = "title"`, `Titel = "title"`, "Contact has no field Titel that this user may see (did you mean Title?)"},
+		"an unknown column":       {`Company = {`, "Rating = \"ratin\"\nCompany = {", "the query has no column ratin"},
+		"match on Id":             {`field = "Email"`, `field = "Id"`, "match"},
+		"match of one":            {`field = "Email"`, `field = "AssistantName"`, "Lead has no field AssistantName"},
+		"account without mapping": {`AccountId = { lookup = { object = "Account", field = "Warehouse_Key__c", column = "account" } }`, "", "needs AccountId in [syncs.people.fields.Contact]"},
+		"skip_converted":          {`create_records_as = "Lead"`, "create_records_as = \"Lead\"\nskip_converted = true", "a converted lead is followed to what it became"},
+		"the match field mapped":  {`Company = {`, "Email = \"title\"\nCompany = {", "Email is the match field"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, emulator.Options{})
+			w.sql(`CREATE TABLE people AS SELECT 1 AS k, 'p' AS email, 'n' AS name, 't' AS title, 'c' AS company, NULL::VARCHAR AS account`)
+			text := leadsOrContacts("create_records_as = \"Lead\"\n")
+			if name == "account without mapping" {
+				text = leadsOrContacts("create_records_as = \"ContactIfAccountId\"\n")
+			}
+			if !strings.Contains(text, test.old) {
+				t.Fatal("the config has no such line")
+			}
+			w.config(strings.Replace(text, test.old, test.new, 1))
+			if r := w.coho("validate"); r.code != exitUsage || !strings.Contains(r.stdout+r.stderr, test.want) {
+				t.Errorf("exit code %d, want %q in\n%s%s", r.code, test.want, r.stdout, r.stderr)
+			}
+		})
+	}
 }

@@ -132,6 +132,18 @@
 // in such a sync, and rows that stay locked are tried in ever smaller batches
 // and at last in a serial job, since Collections could lose an answer.
 //
+// # Two objects
+//
+//	route a section -> send to the first object -> send to the leads -> the next section
+//
+// A two-object sync (Pair) has a Target for each of its objects, with their own runs,
+// batches and jobs; the journal names a batch's API with its object. Before a section
+// of 100,000 operations is sent, they are routed, 1,000 at a time: known records are
+// asked for by Id, others by match value, contacts or accounts first, leads with what
+// they were converted to. An upsert thereby comes to an insert or an update by Id, and
+// an insert whose answer was lost is looked for as any other. Nothing of the routing is
+// kept: what a run that died has sent is found in the org by the next.
+//
 // # Platform events
 //
 // Events go by Collections, at most as many an hour as /limits says. Their answers

@@ -150,7 +150,7 @@ func (pr *pairRun) enter(ctx context.Context, to *section, rows []*traced, seqs 
 	var done [sides]settled
 	for _, r := range rows {
 		if r.done == nil {
-			at := routed{seq: r.op.Seq, side: uint8(r.side), call: callCreate, complete: r.fresh}
+			at := routed{seq: r.op.Seq, side: uint8(r.side), call: callCreate, complete: r.fresh && r.op.Known}
 			if r.id != "" {
 				at.call = callUpdate
 				if r.op.Kind == planner.Archive {
