@@ -136,3 +136,270 @@ func TestClearingWhatIsClearSendsNothing(t *testing.T) {
 		t.Fatalf("sent %s", sent)
 	}
 }
+
+// half puts records into the org that hold all that many's rows say, for every
+// second row, and for the others all but the phone.
+func (w *world) half(n int) {
+	w.Helper()
+	for i := range n {
+		phone := fmt.Sprint(5550000 + i)
+		if i%2 == 1 {
+			phone = "old"
+		}
+		w.insert(map[string]any{"Warehouse_Key__c": fmt.Sprintf("K%05d", i), "Name": fmt.Sprintf("Name %d", i), "Phone": phone})
+	}
+}
+
+// wantHalf checks that n rows ended as half says: equal or updated, once.
+func (l *ledger) wantHalf(w *world, n int) {
+	w.Helper()
+	w.once(n)
+	l.want(destinations.Failed, 0)
+	l.want(destinations.Created, 0)
+	for i := range n {
+		key := fmt.Sprintf("K%05d", i)
+		w.wantField(key, "Phone", fmt.Sprint(5550000+i))
+		if o := l.of(key); i%2 == 0 && !o.Same || o.ID != w.account(key)["Id"] {
+			w.Fatalf("the outcome of %s is %+v", key, o)
+		}
+	}
+}
+
+// Whatever passes while rows are compared and sent, each ends as it would have, and
+// what is equal is never written.
+func TestPassingFaultsWhileComparing(t *testing.T) {
+	faults := map[string][]emulator.Fault{
+		"reading refused":   {{Match: "query", Status: 503, Times: 2}, {Match: "collections.retrieve", Status: 503, Times: 2}},
+		"reading cut":       {{Match: "query", CutAfter: true}, {Match: "collections.retrieve", CutAfter: true}},
+		"writing cut after": {{Match: "collections.update", CutAfter: true}, {Match: "collections.upsert", CutAfter: true}, {Match: "bulk.close", CutAfter: true}, {Match: "bulk1.batch", CutAfter: true}},
+		"row locks":         {{RowCode: "UNABLE_TO_LOCK_ROW", RowShare: 0.4, RowTries: 1}},
+		"results lost":      {{LoseResults: 0.4}},
+		"sessions expire":   {{Match: "query", ExpireSession: true}, {Match: "collections", ExpireSession: true}, {Match: "bulk", ExpireSession: true}},
+	}
+	for name, list := range faults {
+		for _, mode := range []models.Mode{models.ModeUpsert, models.ModeUpdate} {
+			t.Run(name+"/"+string(mode), func(t *testing.T) {
+				both(t, func(t *testing.T, ingestion string) {
+					const n = 120
+					w := newWorld(t, emulator.Options{Seed: 1})
+					w.half(n)
+					target := w.open(different(mode, ingestion))
+					for _, f := range list {
+						w.org.AddFault(f)
+					}
+					l := w.ledger(many(kinds[mode], n))
+					w.mustApply(target, l)
+					l.wantHalf(w, n)
+					if c := l.counts(); c[destinations.Skipped] < n/2 || c[destinations.Updated] > n/2 {
+						t.Fatalf("outcomes are %v", c)
+					}
+				})
+			})
+		}
+	}
+}
+
+// Killed at the n-th word with the org, for every n, and run again: what is equal
+// is settled once and never written, and all else lands.
+func TestKilledWhileComparing(t *testing.T) {
+	for _, mode := range []models.Mode{models.ModeUpsert, models.ModeUpdate} {
+		both(t, func(t *testing.T, ingestion string) {
+			for n := 0; ; n++ {
+				const rows = 40
+				w := newWorld(t, emulator.Options{Seed: int64(n)})
+				w.half(rows)
+				s := different(mode, ingestion)
+				s.Write.RESTBatchSize, s.Write.BulkBatchSize = 6, 9
+				target := w.open(s)
+				l := w.ledger(many(kinds[mode], rows))
+				ctx, kill := context.WithCancel(t.Context())
+				defer kill()
+				w.org.AddFault(emulator.Fault{After: n, CutAfter: n%2 == 0, CutBefore: n%2 == 1})
+				calls := 0
+				w.org.OnCall(func(string) {
+					l.mu.Lock()
+					defer l.mu.Unlock()
+					if calls == n {
+						kill()
+					}
+					calls++
+				})
+				err := target.Apply(ctx, destinations.Application{Plan: l, Journal: l})
+				w.org.OnCall(nil)
+				w.org.ClearFaults()
+				if err != nil {
+					w.mustApply(w.open(s), l)
+				}
+				l.wantHalf(w, rows)
+				if err == nil {
+					if n < 4 {
+						t.Fatalf("only %d calls", n)
+					}
+					return
+				}
+			}
+		})
+	}
+}
+
+// A field that the org does not let be read goes whether it differs or not; where
+// it does not say which it is, all of them go.
+func TestWhatCannotBeReadIsSent(t *testing.T) {
+	for name, test := range map[string]struct {
+		message string
+		same    int
+	}{
+		"one field":   {"No such column 'Phone' on entity 'Account'.", 0},
+		"whichever":   {"something is wrong with the fields", 0},
+		"another one": {"No such column 'AnnualRevenue' on entity 'Account'.", 5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, emulator.Options{})
+			w.half(10)
+			dest, sent := w.watched()
+			target := w.openOn(dest, different(models.ModeUpsert, "rest"))
+			w.org.AddFault(emulator.Fault{Match: "query", Status: 400, Code: "INVALID_FIELD", Message: test.message})
+			l := w.ledger(many(planner.Upsert, 10))
+			w.mustApply(target, l)
+			l.want(destinations.Skipped, test.same)
+			l.want(destinations.Updated, 10-test.same)
+			for i := range 10 {
+				w.wantField(fmt.Sprintf("K%05d", i), "Phone", fmt.Sprint(5550000+i))
+			}
+			if named := strings.Contains(sent.String(), `"Name 3"`); named != (name == "whichever") {
+				t.Errorf("names were sent: %v\n%s", named, sent)
+			}
+		})
+	}
+}
+
+// References are compared by what they are mapped by: an external id of the
+// parent, a field that is looked up, an Id.
+func TestReferencesAreCompared(t *testing.T) {
+	for name, field := range map[string]string{"external id": "Warehouse_Key__c", "query": "AccountNumber", "Id": "Id"} {
+		for _, known := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, ", known ", known), func(t *testing.T) {
+				both(t, func(t *testing.T, ingestion string) {
+					w := newWorld(t, emulator.Options{})
+					a, b := w.parent("1"), w.parent("2")
+					w.insert(map[string]any{"Warehouse_Key__c": "same", "Name": "same", "ParentId": a})
+					w.insert(map[string]any{"Warehouse_Key__c": "other", "Name": "other", "ParentId": b})
+					w.insert(map[string]any{"Warehouse_Key__c": "none", "Name": "none"})
+					w.insert(map[string]any{"Warehouse_Key__c": "clear", "Name": "clear"})
+					w.insert(map[string]any{"Warehouse_Key__c": "cleared", "Name": "cleared", "ParentId": b})
+					s := different(models.ModeUpsert, ingestion)
+					s.Fields[fParent].Lookup.Field = field
+					value := map[string]string{"Warehouse_Key__c": "P1", "AccountNumber": "1", "Id": a}[field]
+					ops := []*planner.Operation{
+						op(planner.Upsert, "same", set(fName, "same"), set(fParent, value)),
+						op(planner.Upsert, "other", set(fName, "other"), set(fParent, value)),
+						op(planner.Upsert, "none", set(fName, "none"), set(fParent, value)),
+						op(planner.Upsert, "clear", set(fName, "clear"), null(fParent)),
+						op(planner.Upsert, "cleared", set(fName, "cleared"), null(fParent)),
+					}
+					if known {
+						for _, o := range ops {
+							o.ID, o.Known = w.account(o.Key[0])["Id"].(string), true
+						}
+					}
+					l := w.ledger(ops)
+					w.mustApply(w.open(s), l)
+					for key, parent := range map[string]any{"same": a, "other": a, "none": a, "clear": nil, "cleared": nil} {
+						w.wantField(key, "ParentId", parent)
+						if o := l.of(key); o.Same != (key == "same" || key == "clear") || o.Result == destinations.Failed {
+							t.Errorf("%s: %+v", key, o)
+						}
+					}
+				})
+			})
+		}
+	}
+}
+
+// A row without a reference that is not there, of which all else is equal, is
+// settled without it, and the snapshot must not claim it.
+func TestOmittedReferencesAreNotTakenForEqual(t *testing.T) {
+	w := newWorld(t, emulator.Options{})
+	w.half(2)
+	s := different(models.ModeUpsert, "rest")
+	s.Fields[fParent].Lookup.Field = "AccountNumber"
+	s.Write.InvalidRelationships = omitValues
+	l := w.ledger([]*planner.Operation{
+		op(planner.Upsert, "K00000", set(fName, "Name 0"), set(fParent, "nix")),
+		op(planner.Upsert, "K00001", set(fName, "New"), set(fParent, "nix")),
+	})
+	w.mustApply(w.open(s), l)
+	if o := l.of("K00000"); !o.Same || len(o.Omitted) != 1 || o.Omitted[0] != fParent || o.Code != codeReferenceNotFound {
+		t.Errorf("%+v", o)
+	}
+	if o := l.of("K00001"); o.Result != destinations.Updated || len(o.Omitted) != 1 {
+		t.Errorf("%+v", o)
+	}
+}
+
+// Where several records have a row's match value, or a record is gone, it ends as
+// it does without a comparison.
+func TestComparisonFindsNoOneRecord(t *testing.T) {
+	both(t, func(t *testing.T, ingestion string) {
+		w := newWorld(t, emulator.Options{})
+		for range 2 {
+			w.insert(map[string]any{"Name": "twin", "AccountNumber": "7", "Phone": "1"})
+		}
+		gone := w.insert(map[string]any{"Name": "gone", "AccountNumber": "8", "Phone": "1"})
+		if err := w.org.Org().Delete("Account", gone); err != nil {
+			t.Fatal(err)
+		}
+		s := different(models.ModeUpdate, ingestion)
+		s.Match.Field = "AccountNumber"
+		ops := []*planner.Operation{op(planner.Update, "7", set(fPhone, "1")), op(planner.Update, "8", set(fPhone, "1")), op(planner.Update, "9", set(fPhone, "1"))}
+		ops[1].ID, ops[1].Known = gone, true
+		l := w.ledger(ops)
+		w.mustApply(w.open(s), l)
+		for key, code := range map[string]string{"7": codeMultipleMatches, "8": codeNotFound, "9": codeNotFound} {
+			if o := l.of(key); o.Result != destinations.Failed || o.Code != code {
+				t.Errorf("%s: %+v", key, o)
+			}
+		}
+	})
+}
+
+// A record that vanished since coho wrote it is created again, complete.
+func TestComparisonOfARecordThatIsNoMore(t *testing.T) {
+	both(t, func(t *testing.T, ingestion string) {
+		w := newWorld(t, emulator.Options{})
+		id := w.insert(map[string]any{"Warehouse_Key__c": "A", "Name": "a", "Phone": "1"})
+		if err := w.org.Org().Delete("Account", id); err != nil {
+			t.Fatal(err)
+		}
+		o := op(planner.Upsert, "A", set(fPhone, "2"), planner.Assignment{Field: fName, Cell: models.Cell{Text: "a"}, Send: planner.Keep})
+		o.ID, o.Known = id, true
+		l := w.ledger([]*planner.Operation{o})
+		w.mustApply(w.open(different(models.ModeUpsert, ingestion)), l)
+		if got := l.of("A"); got.Result != destinations.Created || got.Same {
+			t.Errorf("%+v", got)
+		}
+		w.wantField("A", "Name", "a")
+		w.wantField("A", "Phone", "2")
+	})
+}
+
+// More names than a query holds are read by several; the records are found once.
+func TestReadingsFitQueries(t *testing.T) {
+	target := &Target{object: &api.Object{Name: "Account"}}
+	var all fieldSet
+	for i := range 500 {
+		target.columns = append(target.columns, &column{field: fieldOf(api.Field{Name: fmt.Sprintf("A_field_with_a_long_name_%03d__c", i), Type: "string"})})
+		all.add(i)
+	}
+	groups, plain := target.parts(all, map[int]bool{7: true})
+	n := 0
+	for _, g := range groups {
+		n += len(g)
+		if text := target.selects(fieldOf(api.Field{Name: "Id", Type: "id"}), g); len(text) > frameBytes+200 {
+			t.Errorf("a query begins with %d bytes", len(text))
+		}
+	}
+	if n != 499 || len(groups) < 4 || !plain {
+		t.Errorf("%d fields in %d queries", n, len(groups))
+	}
+}
