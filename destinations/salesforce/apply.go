@@ -63,6 +63,8 @@ type run struct {
 
 	unread map[int]bool // guarded by mu: columns that cannot be compared, because the org does not let them be read
 
+	ahead *ahead // the org's records, where a query job has read them; nil where not
+
 	compared atomic.Int64 // rows whose duplicates the org was asked for
 
 	section *section // two-object sync: what operations come to; nil in any other
@@ -76,6 +78,7 @@ func (t *Target) Apply(ctx context.Context, a destinations.Application) error {
 	r := t.newRun(a)
 	defer t.limiter.join(cap(r.calls))()
 	defer r.dropBooks()
+	defer r.dropAhead()
 	ctx = api.CountCalls(ctx, t.calls)
 	return r.conclude(ctx, r.apply(ctx))
 }
@@ -116,6 +119,9 @@ func (r *run) conclude(ctx context.Context, err error) error {
 
 func (r *run) apply(ctx context.Context) error {
 	if err := r.recover(ctx); err != nil {
+		return err
+	}
+	if err := r.readAhead(ctx); err != nil {
 		return err
 	}
 	for pass := range r.plan.Passes() {

@@ -92,6 +92,9 @@ func (d *Destination) Open(ctx context.Context, sync *models.Sync, columns []mod
 		return nil, c.problems
 	}
 	d.adopt(t, c, calls)
+	if err := t.countRecords(api.CountCalls(ctx, calls)); err != nil {
+		return nil, budget(d.client, err)
+	}
 	return t, nil
 }
 
@@ -111,6 +114,7 @@ func (d *Destination) adopt(t *Target, c *checker, calls *atomic.Int64) {
 		t.hasCreateOnly = t.hasCreateOnly || col.createOnly
 	}
 	t.lockField = lockField(t, sync.Write.SortBatchesBy)
+	t.records = -1
 }
 
 // lockField finds the column by which rows are kept apart, as sort_batches_by
@@ -194,7 +198,8 @@ type Target struct {
 	mergeColumn int // the column that says which record a row's is merged into; -1: none
 
 	hasCreateOnly bool
-	lockField     int // the column whose parents rows would fight over; -1: none
+	lockField     int   // the column whose parents rows would fight over; -1: none
+	records       int64 // about how many the object has, where rows are compared with them; -1: not known
 
 	parents destinations.Parents // nil where no snapshot can be asked
 
@@ -258,7 +263,12 @@ func (t *Target) Estimate(s planner.Summary) destinations.Estimate {
 	r.lanes = t.lockField >= 0 && !t.serial() && parallelism(&t.sync.Write) > 1 && s.Fields[t.columns[t.lockField].Name] > 0
 	e := estimate(r, &t.sync.Write, s)
 	if n, _ := t.comparedIn(s); n > 0 {
-		e.APICalls += t.compareCalls(r, s)
+		calls := t.compareCalls(r, s)
+		if t.readsAhead(r, n, calls) {
+			calls = t.aheadCalls()
+			e.BulkJobs++
+		}
+		e.APICalls += calls
 		e.AtMost = atMost
 	}
 	e.APICalls += t.lookUpCalls(r, s) + t.referenceCalls(s) + mergeCalls(merges, known, s.Values[models.MergeField])

@@ -175,12 +175,21 @@ func (r *run) compareSome(ctx context.Context, c call, rows []*row) error {
 		if c == callUpdate && x.id == "" && t.match != nil && t.match.isID() {
 			x.id = x.op.Match
 		}
+	}
+	rows, err := r.takeAhead(c, rows)
+	if err != nil {
+		return err
+	}
+	for _, x := range rows {
 		switch {
 		case t.knownByID(c, x):
 			byID = append(byID, x)
 		case t.match != nil && x.op.Match != "":
 			byMatch = append(byMatch, x)
 		}
+	}
+	if len(byID)+len(byMatch) == 0 {
+		return nil
 	}
 	groups, plain := r.readings(rows)
 	if plain && len(byID) > 0 {
@@ -218,7 +227,7 @@ func (r *run) readings(rows []*row) (groups [][]int, plain bool) {
 	var wanted fieldSet
 	for _, x := range rows {
 		for i := range x.op.Assignments {
-			if a := &x.op.Assignments[i]; a.Send == planner.Always && t.sends(x, a) {
+			if a := &x.op.Assignments[i]; a.Send != planner.OnCreate && t.sends(x, a) {
 				wanted.add(a.Field)
 			}
 		}
@@ -355,8 +364,13 @@ func (g *reading) query(ctx context.Context, by *field, rows []*row) error {
 	return eg.Wait()
 }
 
+// values is a record as it was read: a field's text by its path.
+type values interface {
+	Get(path string) (text string, null bool)
+}
+
 // take compares a row with a record that was found for it.
-func (g *reading) take(x *row, record *api.Record) {
+func (g *reading) take(x *row, record values) {
 	id, null := record.Get("Id")
 	if null {
 		return
@@ -383,7 +397,7 @@ func (g *reading) take(x *row, record *api.Record) {
 }
 
 // same reports whether a record holds what a row would write into a field.
-func (t *Target) same(x *row, a *planner.Assignment, record *api.Record) bool {
+func (t *Target) same(x *row, a *planner.Assignment, record values) bool {
 	col := t.columns[a.Field]
 	text, null := record.Get(col.Name)
 	if col.class != classReference {
@@ -410,7 +424,7 @@ func (t *Target) passSame(rows []*row) (ready []*row, done []decided) {
 		if x.doubt && x.attempts > 0 {
 			// It was sent, and the answer was lost: this is the answer.
 			o.Result, o.Same = destinations.Updated, false
-			if x.op.Kind == planner.ClearFields {
+			if x.kind == planner.ClearFields {
 				o.Result = destinations.Cleared
 			}
 		}

@@ -105,7 +105,7 @@ func (t *Target) lanesOf(r route, n int64) int64 {
 func (t *Target) readShape(s planner.Summary) (groups int64, plain bool, frame int64) {
 	var wanted fieldSet
 	for i, col := range t.columns {
-		if s.Fields[col.Name] > 0 && !col.createOnly && !col.merge {
+		if s.Fields[col.Name] > 0 && !col.createOnly && !col.virtual() {
 			wanted.add(i)
 		}
 	}
@@ -136,7 +136,7 @@ func (c *checker) warnDifferent(t *Target) {
 	}
 	for _, col := range t.columns {
 		switch {
-		case col == nil || col.createOnly || col.merge:
+		case col == nil || col.createOnly || col.virtual():
 		case col.masked():
 			c.warn("only_sync_different: field %s is encrypted and the org shows but a mask of it, so it is sent whether it differs or not", col.Name)
 		case col.parent != nil && !col.byQuery && !col.readable():

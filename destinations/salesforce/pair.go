@@ -220,6 +220,12 @@ func (p *Pair) Estimate(s planner.Summary) destinations.Estimate {
 	e.APICalls += lookUps(known, routeRows, idLength)
 	// New rows are looked for among both objects.
 	e.APICalls += 2 * lookUps(all-known, routeRows, matchBytes(s))
+	if p.sync.Write.OnlySyncDifferent {
+		// Those that are there are read by their Ids.
+		s.Operations[planner.Update], s.Operations[planner.Upsert], s.Known = s.Operations[planner.Update]+s.Operations[planner.Upsert], 0, all
+		e.APICalls += t.compareCalls(r, s)
+		e.AtMost = atMost
+	}
 	return e
 }
 

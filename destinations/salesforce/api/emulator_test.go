@@ -298,7 +298,7 @@ func TestEmulatorQuery(t *testing.T) {
 	if job, err = c.WaitQueryJob(ctx, job.ID, api.Poll{Start: 5 * time.Millisecond}); err != nil || job.State != api.StateJobComplete {
 		t.Fatalf("job %+v, %v", job, err)
 	}
-	rows := read(t, c.QueryResults, job.ID)
+	rows := read(t, func(ctx context.Context, id string) (*api.CSVResults, error) { return c.QueryResults(ctx, id, 1000) }, job.ID)
 	if len(rows) != len(keys) {
 		t.Errorf("%d rows of %d", len(rows), len(keys))
 	}

@@ -32,9 +32,14 @@ func (c *Client) UnprocessedRecords(ctx context.Context, id string) (*CSVResults
 	return c.results(ctx, "read the unprocessed records of job "+id, c.jobPath(ingestPath, id)+"/unprocessedrecords/")
 }
 
-// QueryResults reads what a query job found. A null is an empty cell.
-func (c *Client) QueryResults(ctx context.Context, id string) (*CSVResults, error) {
-	return c.results(ctx, "read the results of query job "+id, c.jobPath(queryPath, id)+"/results")
+// QueryResults reads what a query job found, at most so many rows a call (0: as many
+// as the org likes). A null is an empty cell.
+func (c *Client) QueryResults(ctx context.Context, id string, rows int) (*CSVResults, error) {
+	r := &CSVResults{client: c, ctx: ctx, op: "read the results of query job " + id, path: c.jobPath(queryPath, id) + "/results", most: rows}
+	if err := r.open(""); err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 // CSVResults is a result file, a row at a time as it arrives. It is used by one
@@ -45,6 +50,7 @@ type CSVResults struct {
 	op      string
 	path    string
 	classic bool // of Bulk API 1.0
+	most    int  // rows a page, 0: the org decides
 
 	header  []string
 	page    io.ReadCloser
@@ -67,9 +73,14 @@ func (c *Client) results(ctx context.Context, op, path string) (*CSVResults, err
 // open asks for a page and reads its header row.
 func (r *CSVResults) open(locator string) error {
 	request := &call{op: r.op, method: http.MethodGet, path: r.path, accept: "text/csv", repeat: true, stream: true, classic: r.classic}
+	query := url.Values{}
 	if locator != "" {
-		request.query = "locator=" + url.QueryEscape(locator)
+		query.Set("locator", locator)
 	}
+	if r.most > 0 {
+		query.Set("maxRecords", strconv.Itoa(r.most))
+	}
+	request.query = query.Encode()
 	a, err := r.client.do(r.ctx, request)
 	if err != nil {
 		return err

@@ -112,7 +112,7 @@ func TestResultPages(t *testing.T) {
 		}
 		h(w, r)
 	})
-	r, err := org.client(t).QueryResults(t.Context(), "750Q")
+	r, err := org.client(t).QueryResults(t.Context(), "750Q", 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -168,6 +169,31 @@ func (c *Client) Limits(ctx context.Context) (map[string]Limit, error) {
 		return nil, garbled(r, a, err)
 	}
 	return limits, nil
+}
+
+// RecordCount is about how many records an object has: the org counts now and then
+// (REST API Developer Guide, "Record Count").
+func (c *Client) RecordCount(ctx context.Context, object string) (int64, error) {
+	r := c.get("count "+object+" records", "/limits/recordCount", "sObjects="+url.QueryEscape(object))
+	a, err := c.do(ctx, r)
+	if err != nil {
+		return 0, err
+	}
+	var counts struct {
+		Objects []struct {
+			Name  string `json:"name"`
+			Count int64  `json:"count"`
+		} `json:"sObjects"`
+	}
+	if err := json.Unmarshal(a.body, &counts); err != nil {
+		return 0, garbled(r, a, err)
+	}
+	for _, o := range counts.Objects {
+		if strings.EqualFold(o.Name, object) {
+			return o.Count, nil
+		}
+	}
+	return 0, nil // an object without records is not in the list
 }
 
 // get is a read of a resource below the version's path.
