@@ -130,6 +130,9 @@ func (r *run) blind(ctx context.Context, err error) (ok bool) {
 		r.unread = map[int]bool{}
 	}
 	for i, col := range r.t.columns {
+		if col.virtual() {
+			continue
+		}
 		names := []string{col.Name}
 		if col.readable() {
 			names = append(names, col.parent.Name, col.RelationshipName)

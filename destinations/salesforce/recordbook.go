@@ -32,9 +32,9 @@ type recordBook struct {
 
 const (
 	// A slot is the 128-bit hash of a key and where its record is, plus one; or
-	// several, where more than one has the key. Zero is a slot that is free.
+	// manyHave, where more than one record has the key. Zero is a slot that is free.
 	bookSlot = 16 + 8
-	several  = ^uint64(0)
+	manyHave = ^uint64(0)
 
 	// slotsAtOnce is how many slots are read together, since neighbours are
 	// looked at where a slot is taken.
@@ -120,7 +120,7 @@ func (b *recordBook) seal() (err error) {
 			return err
 		}
 		if taken != 0 {
-			binary.LittleEndian.PutUint64(slot[16:], several)
+			binary.LittleEndian.PutUint64(slot[16:], manyHave)
 		}
 		if _, err := b.index.WriteAt(slot[:], int64(at)*bookSlot); err != nil {
 			return fmt.Errorf("index records that were read: %w", err)
@@ -159,7 +159,7 @@ func (b *recordBook) find(key string) (values []string, n int, err error) {
 	switch {
 	case err != nil || at == 0:
 		return nil, 0, err
-	case at == several:
+	case at == manyHave:
 		return nil, 2, nil
 	}
 	fail := func(err error) ([]string, int, error) {
