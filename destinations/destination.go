@@ -289,6 +289,15 @@ type Found struct {
 	Fields map[string]models.Cell // by the names of Target.Fields
 }
 
+// Comparer is an optional ability of a Target: to say what a record holds already of
+// what an operation would write.
+type Comparer interface {
+	// Holds reports whether a record that Look found has a value already, so that
+	// it would not be sent. It is false where that cannot be told, and always
+	// where the sync sends fields whether they differ or not.
+	Holds(field int, cell models.Cell, record Found) bool
+}
+
 // Mirror is an optional ability of a Target: its rows are compared with what the
 // org holds, and not with what coho wrote there. The snapshot takes in nothing of
 // such a sync, and an unfinished plan is made anew.

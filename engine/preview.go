@@ -36,7 +36,10 @@ type Preview struct {
 	Why       string        `json:"why"`
 	Code      string        `json:"code,omitempty"`
 	Changes   []SampleField `json:"changes,omitempty"`
-	Warnings  []string      `json:"warnings,omitempty"`
+	// Equal are those of Changes that the org's record holds already, so that
+	// they will not be sent (only_sync_different).
+	Equal    []string `json:"equal,omitempty"`
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // PreviewColumn is a column of the model's row.
@@ -133,6 +136,7 @@ func (e *Engine) Preview(ctx context.Context, name string, key []string) (pre *P
 		if err != nil {
 			return nil, err
 		}
+		a.found = found
 		for _, f := range found {
 			one := PreviewRecord{ID: f.ID, Fields: map[string]*string{}}
 			for n, c := range f.Fields {
@@ -159,6 +163,7 @@ type alone struct {
 	cells  [][]byte
 	buf    []byte
 	at     int
+	found  []destinations.Found // what the org holds of the row
 }
 
 // readAlone reads the model for the row, and, where rows of other keys may be
@@ -413,6 +418,7 @@ func (e *Engine) decide(ctx context.Context, pre *Preview, store *snapshot.Store
 		for ops.Next() {
 			if o := ops.Operation(); o.KeyHash == a.wanted {
 				pre.planned(o, plan.Fields(), a.same > 0)
+				pre.compared(o, plan.Fields(), a)
 			}
 		}
 		if err := errors.Join(ops.Err(), ops.Close()); err != nil {
@@ -458,6 +464,19 @@ func (pre *Preview) planned(o *planner.Operation, fields []string, inModel bool)
 	}
 	if pre.Snapshot != nil && pre.Snapshot.Refused != "" {
 		pre.Why += "; it was refused last time with " + pre.Snapshot.Refused
+	}
+}
+
+// compared shows which changes the org's record holds already.
+func (pre *Preview) compared(o *planner.Operation, fields []string, a *alone) {
+	c, ok := a.p.target.(destinations.Comparer)
+	if !ok || len(a.found) != 1 || o.Kind == planner.Insert || o.Kind == planner.Archive {
+		return
+	}
+	for _, as := range o.Assignments {
+		if as.Send == planner.Always && c.Holds(as.Field, as.Cell, a.found[0]) {
+			pre.Equal = append(pre.Equal, fields[as.Field])
+		}
 	}
 }
 

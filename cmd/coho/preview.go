@@ -41,7 +41,11 @@ func showPreview(w io.Writer, p *engine.Preview) {
 	fmt.Fprintf(w, "%s: row %s\n", p.Sync, keyText(p.Key))
 	fmt.Fprintf(w, "  %s: %s\n", p.Operation, strings.TrimSpace(p.Code+" "+p.Why))
 	for _, f := range p.Changes {
-		fmt.Fprintf(w, "    %s: %s -> %s\n", f.Field, cellText(f.Before, "(nothing)"), cellText(f.After, "null"))
+		held := ""
+		if slices.Contains(p.Equal, f.Field) {
+			held = ", which the org holds already"
+		}
+		fmt.Fprintf(w, "    %s: %s -> %s%s\n", f.Field, cellText(f.Before, "(nothing)"), cellText(f.After, "null"), held)
 	}
 	switch {
 	case p.InModel == 0:

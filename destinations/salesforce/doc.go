@@ -144,6 +144,17 @@
 // an insert whose answer was lost is looked for as any other. Nothing of the routing is
 // kept: what a run that died has sent is found in the org by the next.
 //
+// # Only what differs
+//
+// With only_sync_different, updates and upserts are compared before they are made
+// into batches: what the org holds of the fields that they would write is read by
+// Id, by match value or, where they are very many, by one query job, and fields that
+// hold the value as the org stores it (field.holds) are left out. A row of which
+// nothing is left is settled as Same without being sent. Where a comparison cannot
+// tell, the field is sent. Nothing of it is on record: after a crash, and before a
+// row is sent again whose answer was lost, the org is asked anew. It costs one call
+// more when a sync is opened, for how many records the object has.
+//
 // # Platform events
 //
 // Events go by Collections, at most as many an hour as /limits says. Their answers

@@ -10,6 +10,22 @@ import (
 	"coho/models"
 )
 
+var _ destinations.Comparer = (*Target)(nil)
+
+// Holds implements destinations.Comparer. What a reference is mapped by Look does
+// not read.
+func (t *Target) Holds(field int, cell models.Cell, record destinations.Found) bool {
+	col := t.columns[field]
+	theirs, ok := record.Fields[col.Name]
+	if !ok || !t.compares(callUpdate) || t.sync.Mode == models.ModeInsert || col.virtual() {
+		return false
+	}
+	if col.class == classReference {
+		return col.holdsReference(cell, "", theirs.Text, theirs.Null, "", false)
+	}
+	return col.holds(cell, theirs.Text, theirs.Null)
+}
+
 // Look reads the mapped fields of the records with an Id, or with a match value.
 // A field of references holds the Id of the record that it refers to.
 func (t *Target) Look(ctx context.Context, id, match string) ([]destinations.Found, error) {
