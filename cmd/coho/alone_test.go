@@ -141,3 +141,98 @@ func TestRunOneRowKilled(t *testing.T) {
 		}
 	}
 }
+
+// TestRunOneRowKilledUpserting: guarantee 1 for a row alone that is upserted, new or
+// changed, by each API. Whatever call the process is killed at, what it left is in no
+// row's way: the same command, that of another row, or a whole run ends right.
+func TestRunOneRowKilledUpserting(t *testing.T) {
+	for name, write := range map[string]string{
+		"rest":     `ingestion_api = "rest"`,
+		"bulk 2.0": `ingestion_api = "bulk"`,
+		"bulk 1.0": "ingestion_api = \"bulk\"\nbulk_api_version = \"1.0\"",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for n := int64(1); ; n++ {
+				if n > 40 {
+					t.Fatal("the command makes more than 40 calls")
+				}
+				w := newWorld(t, emulator.Options{Seed: n})
+				w.sql("CREATE TABLE accounts AS SELECT 'A' || i AS k, 'Name ' || i AS name, '1' AS phone FROM range(1, 4) t(i)")
+				w.config(accounts("[syncs.accounts.write]\n" + write))
+				known := n%2 == 0 // a row that is known has changed
+				want := map[string]string{"A2": "Name 2|2"}
+				if known {
+					w.run(0, "accounts")
+					want["A1"], want["A3"] = "Name 1|1", "Name 3|1"
+				}
+				w.sql("UPDATE accounts SET phone = '2'")
+				alive := w.killedAt(n, "run", "accounts", "--key", "A2")
+				switch n % 3 {
+				case 0: // the same again
+					w.run(0, "accounts", "--key", "A2")
+				case 1: // another row, before which the first one is finished
+					w.run(0, "accounts", "--key", "A3")
+					want["A3"] = "Name 3|2"
+					w.run(0, "accounts", "--key", "A2")
+				default:
+					w.run(0, "accounts")
+					want = map[string]string{"A1": "Name 1|2", "A2": "Name 2|2", "A3": "Name 3|2"}
+				}
+				w.want(want)
+				if got := w.org.Org().Count("Account"); got != len(want) {
+					t.Errorf("killed at call %d: the org has %d accounts, want %d", n, got, len(want))
+				}
+				writes := w.org.Counters().Writes
+				if run := w.run(0, "accounts", "--key", "A2"); run.Operations.Total() != 0 || w.org.Counters().Writes != writes {
+					t.Errorf("killed at call %d: the row is sent again: %+v", n, run.Operations)
+				}
+				if t.Failed() {
+					t.Fatalf("killed at call %d", n)
+				}
+				if alive {
+					if n < 5 {
+						t.Errorf("the command ended before call %d", n)
+					}
+					return
+				}
+			}
+		})
+	}
+}
+
+// TestRunOneRowBesideUnfinished: a whole run that died is finished before a row of it
+// can go alone, which is said with the command that does so.
+func TestRunOneRowBesideUnfinished(t *testing.T) {
+	for name, write := range map[string]string{"rest": `ingestion_api = "rest"`, "bulk": `ingestion_api = "bulk"`} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			unfinished := 0
+			for n := int64(1); ; n++ {
+				w := newWorld(t, emulator.Options{Seed: n})
+				w.sql("CREATE TABLE accounts AS SELECT 'A' || i AS k, 'Name ' || i AS name, '1' AS phone FROM range(1, 4) t(i)")
+				w.config(accounts("[syncs.accounts.write]\n" + write))
+				if w.killedAtCall(n) {
+					break
+				}
+				r := w.coho("run", "accounts", "--key", "A2")
+				if r.code == 0 { // it died before it had a plan
+					w.want(map[string]string{"A2": "Name 2|1"})
+					continue
+				}
+				unfinished++
+				if r.code != 2 || !strings.Contains(r.stderr, "left its plan unfinished; `coho run accounts` finishes it, after which a row can be sent alone") || strings.Count(strings.TrimSpace(r.stderr), "\n") != 0 {
+					t.Fatalf("killed at call %d: %d %s", n, r.code, r.stderr)
+				}
+				w.run(0, "accounts")
+				w.want(map[string]string{"A1": "Name 1|1", "A2": "Name 2|1", "A3": "Name 3|1"})
+				if run := w.run(0, "accounts", "--key", "A2"); run.Operations.Total() != 0 {
+					t.Errorf("killed at call %d: the row is sent again: %+v", n, run.Operations)
+				}
+			}
+			if unfinished == 0 {
+				t.Error("no run died with a plan")
+			}
+		})
+	}
+}
