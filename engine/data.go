@@ -5,8 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"unicode/utf8"
 
@@ -26,6 +24,8 @@ type Data struct {
 	Match           *DataField  `json:"match"`
 	RepeatedMatches Repeated    `json:"repeated_matches"`
 	Fields          []DataField `json:"fields"`
+	// Note says what is not looked at, "" where all is.
+	Note string `json:"note,omitempty"`
 }
 
 // Repeated counts values that come more than once.
@@ -74,18 +74,10 @@ func (e *Engine) checkData(ctx context.Context, p *prepared) (data *Data, err er
 	if !ok {
 		return nil, nil
 	}
-	dir, err := os.MkdirTemp("", "coho-validate-")
-	if err != nil {
-		return nil, fmt.Errorf("make room for the model's values: %w", err)
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	pass := &dataPass{data: &Data{Fields: []DataField{}}, target: p.target}
-	for name, r := range map[string]**repeats{"keys": &pass.keys, "matches": &pass.matches} {
-		*r = &repeats{dir: filepath.Join(dir, name)}
-		if err := os.Mkdir((*r).dir, 0o700); err != nil {
-			return nil, fmt.Errorf("make room for the model's values: %w", err)
-		}
-		defer func() { err = errors.Join(err, (*r).close()) }()
+	pass := &dataPass{data: &Data{Fields: []DataField{}}, target: p.target, keys: &repeats{}, matches: &repeats{}}
+	defer func() { err = errors.Join(err, pass.keys.close(), pass.matches.close()) }()
+	if _, ok := p.target.(destinations.Mirror); ok {
+		pass.data.Note = "each row is checked by itself; whether they make a list, by `coho plan " + p.sync.Name + "`"
 	}
 	types := map[string]string{}
 	for _, c := range p.schema.Columns() {

@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-	"strconv"
 
 	"github.com/zeebo/xxh3"
 )
@@ -22,10 +20,11 @@ const (
 )
 
 // repeats finds values that come more than once, in memory that does not grow with
-// them: they are spread by hash over files of a directory, each of which is then
-// counted by itself.
+// them: they are spread by hash over files, each of which is then counted by itself.
+// A file has no name once it holds anything, so that however the process ends none of
+// the model's values stay behind.
 type repeats struct {
-	dir   string
+	dir   string // "" is the system's temporary directory
 	files [repeatParts]*os.File
 	parts [repeatParts][]byte
 	held  int
@@ -54,11 +53,14 @@ func (r *repeats) spill() error {
 			continue
 		}
 		if r.files[i] == nil {
-			f, err := os.OpenFile(filepath.Join(r.dir, strconv.Itoa(i)), os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+			f, err := os.CreateTemp(r.dir, "coho-validate-")
 			if err != nil {
 				return fmt.Errorf("make room for the model's values: %w", err)
 			}
 			r.files[i] = f
+			if err := os.Remove(f.Name()); err != nil {
+				return fmt.Errorf("make room for the model's values: %w", err)
+			}
 		}
 		if _, err := r.files[i].Write(b); err != nil {
 			return fmt.Errorf("make room for the model's values: %w", err)
@@ -119,12 +121,12 @@ func countPart(in io.Reader, out *Repeated) error {
 	}
 }
 
-// close removes what was written.
+// close gives the room back.
 func (r *repeats) close() error {
 	var errs []error
 	for _, f := range r.files {
 		if f != nil {
-			errs = append(errs, f.Close(), os.Remove(f.Name()))
+			errs = append(errs, f.Close())
 		}
 	}
 	return errors.Join(errs...)

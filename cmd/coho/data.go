@@ -49,6 +49,9 @@ func showData(w io.Writer, d *engine.Data) {
 		}
 	}
 	showRepeated(w, d.RepeatedMatches, "match values", "one row at most can have the record")
+	if d.Note != "" {
+		fmt.Fprintf(w, "  %s\n", d.Note)
+	}
 }
 
 func showRepeated(w io.Writer, r engine.Repeated, what, so string) {

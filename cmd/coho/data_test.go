@@ -81,3 +81,48 @@ func TestValidatePicklist(t *testing.T) {
 		t.Errorf("Tier__c is %+v", f)
 	}
 }
+
+// TestValidateDataOfLists: the values of a picklist sync are checked one by one, and
+// that the list is not is said; so are the fields of a platform event.
+func TestValidateDataOfLists(t *testing.T) {
+	w := newPicklistWorld(t, 1)
+	w.sql(`CREATE OR REPLACE TABLE levels AS SELECT * FROM (VALUES ('gold', 'Gold', 1), ('silver', repeat('x', 256), 2), ('tin', NULL, 1001), (NULL, 'None', 4), ('gold ', 'Again', 5)) t(code, name, position);
+		CREATE TABLE orders AS SELECT * FROM (VALUES (1, 'O1'), (2, repeat('9', 256)), (2, NULL)) t(id, number)`)
+	w.config(levels(lists["field"].where, "label = \"name\"\norder = \"position\"\n") + `
+[models.orders]
+source = "warehouse"
+primary_key = ["id"]
+sql = "SELECT * FROM orders"
+
+[syncs.orders]
+model = "orders"
+destination = "crm"
+object = "Order_Placed__e"
+mode = "insert"
+[syncs.orders.fields]
+Order_Number__c = "number"
+`)
+	data := func(sync string) *engine.Data {
+		t.Helper()
+		r := w.coho("validate", sync, "--json")
+		var ch engine.Checked
+		if err := json.Unmarshal([]byte(r.stdout), &ch); err != nil || r.code != 0 || ch.Data == nil {
+			t.Fatalf("%v %s%s", err, r.stdout, r.stderr)
+		}
+		return ch.Data
+	}
+	d := data("levels")
+	if d.Rows != 5 || d.NullKeys != 1 || d.Match == nil || d.Match.Field != "value" || d.Match.Unfit != 1 || d.RepeatedMatches.Values != 1 || !strings.Contains(d.Note, "coho plan levels") {
+		t.Errorf("the values are %+v %+v", d, d.Match)
+	}
+	if label, order := d.Fields[0], d.Fields[1]; label.Field != "label" || label.Longest != 256 || label.Length != 255 || label.Unfit != 2 || order.Unfit != 1 || !strings.Contains(order.Examples[0], "1001 is not within") {
+		t.Errorf("label is %+v, order %+v", label, order)
+	}
+	if text := w.coho("validate", "levels").stdout; !strings.Contains(text, "whether they make a list, by `coho plan levels`") {
+		t.Errorf("the table does not say what is not looked at:\n%s", text)
+	}
+	d = data("orders")
+	if f := d.Fields[0]; d.Rows != 3 || d.Match != nil || d.RepeatedKeys.Rows != 2 || d.Note != "" || f.Unfit != 1 || f.Nulls != 1 || f.Longest != 256 {
+		t.Errorf("the events are %+v", d)
+	}
+}

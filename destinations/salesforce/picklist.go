@@ -243,6 +243,21 @@ func (p *picklist) Convert(i int, v models.Value) (models.Cell, error) {
 	return cell, nil
 }
 
+// DescribeField implements destinations.Describer. Convert refuses an empty part, so
+// that none is counted as a null.
+func (p *picklist) DescribeField(i int) destinations.FieldNote {
+	f := p.value
+	if i != destinations.MatchField {
+		f = p.parts[i]
+	}
+	note := destinations.FieldNote{Name: f.Name, Type: f.Type}
+	if f.class == classText {
+		note.Length = maxValueRunes
+		note.Type = fmt.Sprintf("%s(%d)", f.Type, maxValueRunes)
+	}
+	return note
+}
+
 // NormalizeMatch trims a value. API names that differ in case are told apart, so
 // that a list with both is refused by name rather than taken for a repeated row.
 func (p *picklist) NormalizeMatch(match string) string { return trim(match) }
