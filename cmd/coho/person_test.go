@@ -222,6 +222,35 @@ record_types = [ { developer_name = "Business", default = true }, { developer_na
 	}
 }
 
+// What one object of a two-object sync is mapped to is no business of the other.
+func TestPersonAccountsBesideLeads(t *testing.T) {
+	for name, test := range map[string]struct{ as, account, want string }{
+		"companies":                 {"Account", `Name = "last"`, ""},
+		"people":                    {"Account", "LastName = \"last\"\nRecordTypeId = { record_type = \"Patient\" }", ""},
+		"people without a LastName": {"Account", `PersonMobilePhone = "first"`, "new person accounts need LastName"},
+		"people never created":      {"Lead", `PersonMobilePhone = "first"`, ""},
+		"both names":                {"Lead", "Name = \"last\"\nLastName = \"last\"", "Name and LastName exclude each other"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := orgOf(t, personOrg)
+			w.sql(peopleTable)
+			w.config(strings.Replace(people("upsert", "Warehouse_Key__c", "", "")+"[syncs.people.fields.Lead]\nLastName = \"last\"\nCompany = { value = \"none\" }\n[syncs.people.fields.Account]\n"+
+				test.account+"\n[syncs.people.write]\ncreate_records_as = \""+test.as+"\"\n", `object = "Account"`, `object = "LeadOrAccount"`, 1))
+			r := w.coho("validate")
+			if (r.code == 0) != (test.want == "") || !strings.Contains(r.stdout+r.stderr, test.want) {
+				t.Fatalf("%d %s%s", r.code, r.stdout, r.stderr)
+			}
+			if test.want != "" {
+				return
+			}
+			if run := w.run(0, "people"); run.Outcomes.Created != 3 || w.org.Org().Count(test.as) != 3 {
+				t.Fatalf("%+v", run.Outcomes)
+			}
+		})
+	}
+}
+
 // What the org itself refuses of a person is that row's error; what a sync of
 // persons clears is everything but what a person cannot be without.
 func TestPersonAccountRows(t *testing.T) {

@@ -67,9 +67,13 @@ func (c *checker) neverEmpty(f *field) bool {
 	return c.object.Name == objectAccount && c.hasPersons() && oneOf(f.Name, "Name", "LastName", fieldRecordType)
 }
 
+// mapped reports whether a mapping is one of this object, and not of the other one
+// of a two-object sync.
+func (c *checker) mapped(f *models.Field) bool { return f.Object == "" || f.Object == c.object.Name }
+
 // mappedField finds the mapping of a field.
 func (c *checker) mappedField(name string) *models.Field {
-	i := slices.IndexFunc(c.sync.Fields, func(f models.Field) bool { return strings.EqualFold(f.Name, name) })
+	i := slices.IndexFunc(c.sync.Fields, func(f models.Field) bool { return c.mapped(&f) && strings.EqualFold(f.Name, name) })
 	if i < 0 {
 		return nil
 	}
@@ -88,12 +92,12 @@ func (c *checker) checkPersons(ctx context.Context, t *Target) error {
 	}
 	var personal []*models.Field
 	for i := range c.sync.Fields {
-		if f := &c.sync.Fields[i]; personField(f.Name) {
+		if f := &c.sync.Fields[i]; c.mapped(f) && personField(f.Name) {
 			personal = append(personal, f)
 		}
 	}
 	name, last := c.mappedField("Name"), c.mappedField("LastName")
-	creates := c.sync.Mode == models.ModeInsert || c.sync.Mode == models.ModeUpsert
+	creates := c.mode() == models.ModeInsert || c.mode() == models.ModeUpsert
 	switch {
 	case kind == kindBusiness && len(personal) > 0:
 		for _, f := range personal {
