@@ -28,18 +28,20 @@ func (w *world) oneGroup() map[string]string {
 // One record that cannot be merged keeps none of the others from it: its row alone
 // fails, with the org's reason, and is merged once that is gone.
 func TestMergeOneBadVictim(t *testing.T) {
-	for _, code := range []string{"ENTITY_IS_LOCKED", "INSUFFICIENT_ACCESS_OR_READONLY", "MERGE_FAILED"} {
-		t.Run(code, func(t *testing.T) {
+	for bad, code := range map[string]string{ // each has another place among the requests
+		"C1": "ENTITY_IS_LOCKED", "C2": "INSUFFICIENT_ACCESS_OR_READONLY", "C3": "MERGE_FAILED", "C4": "ENTITY_IS_LOCKED", "C5": "MERGE_FAILED",
+	} {
+		t.Run(bad+" "+code, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, emulator.Options{})
 			ids := w.oneGroup()
-			w.org.AddFault(emulator.Fault{Match: "soap merge", RowCode: code, RowMessage: "not this one", RowHas: ids["C3"]})
+			w.org.AddFault(emulator.Fault{Match: "soap merge", RowCode: code, RowMessage: "not this one", RowHas: ids[bad]})
 			run := w.run(exitRows, "accounts")
-			if w.live() != "C3 M N" || run.Outcomes.Deleted != 5 || run.Outcomes.Failed != 1 || run.Outcomes.Created != 2 {
+			if w.live() != bad+" M N" || run.Outcomes.Deleted != 5 || run.Outcomes.Failed != 1 || run.Outcomes.Created != 2 {
 				t.Fatalf("%+v, the org has %s", run.Outcomes, w.live())
 			}
 			errs := w.errorsOf("accounts")
-			if len(errs) != 1 || errs[0].Key["k"] != "C3" || errs[0].Code != code || !strings.Contains(errs[0].Message, "not this one") || errs[0].ID != ids["C3"] {
+			if len(errs) != 1 || errs[0].Key["k"] != bad || errs[0].Code != code || !strings.Contains(errs[0].Message, "not this one") || errs[0].ID != ids[bad] {
 				t.Fatalf("%+v", errs)
 			}
 			w.org.ClearFaults()
