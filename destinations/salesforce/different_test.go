@@ -3,6 +3,8 @@ package salesforce
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -401,5 +403,64 @@ func TestReadingsFitQueries(t *testing.T) {
 	}
 	if n != 499 || len(groups) < 4 || !plain {
 		t.Errorf("%d fields in %d queries", n, len(groups))
+	}
+}
+
+// What the org shows but a mask of, and what a field refers to by an external id
+// where it may refer to several objects, is sent whether it differs or not, and the
+// check says so. All else is compared.
+func TestWhatCannotBeComparedIsSent(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "org.toml")
+	err := os.WriteFile(file, []byte(`
+[[objects]]
+name = "Thing__c"
+prefix = "a0T"
+fields = [
+  { name = "Key__c", type = "string", length = 40, external_id = true, unique = true, case_sensitive = true },
+  { name = "Text__c", type = "string", length = 40 },
+  { name = "Secret__c", type = "encryptedstring", length = 40 },
+  { name = "What__c", type = "reference", reference_to = ["Account", "Contact"] },
+]
+`), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, emulator.Options{OrgFile: file})
+	account := w.insert(map[string]any{"Warehouse_Key__c": "A1", "Name": "a"})
+	s := different(models.ModeUpsert, "rest")
+	s.Object, s.Match = "Thing__c", models.Match{Field: "Key__c", Column: "key"}
+	s.Fields = []models.Field{
+		{Name: "Text__c", Column: "about"}, {Name: "Secret__c", Column: "name"},
+		{Name: "What__c", Lookup: &models.Lookup{Object: "Account", Field: "Warehouse_Key__c", Column: "parent"}},
+	}
+	rows := func() []*planner.Operation {
+		return []*planner.Operation{
+			op(planner.Upsert, "1", set(0, "x"), set(1, "secret")), op(planner.Upsert, "2", set(0, "x"), set(2, "A1")),
+			op(planner.Upsert, "3", set(0, "x"), null(1), null(2)), op(planner.Upsert, "4", set(0, "x")),
+		}
+	}
+	dest, sent := w.watched()
+	target := w.openOn(dest, s)
+	warnings := strings.Join(target.Warnings(), "\n")
+	contains(t, warnings, "field Secret__c is encrypted")
+	contains(t, warnings, "field What__c may refer to several objects")
+	w.mustApply(target, w.ledger(rows()))
+	first := sent.String()
+	contains(t, first, "Text__c")
+	l := w.ledger(rows())
+	w.mustApply(target, l)
+	again := strings.TrimPrefix(sent.String(), first)
+	for key, same := range map[string]bool{"1": false, "2": false, "3": true, "4": true} {
+		if o := l.of(key); o.Same != same || o.Result == destinations.Failed {
+			t.Errorf("%s: %+v", key, o)
+		}
+	}
+	contains(t, again, `"Secret__c":"secret"`)
+	contains(t, again, `"What__r":{`)
+	if strings.Contains(again, "Text__c") {
+		t.Errorf("what is equal was sent, too: %s", again)
+	}
+	if got := w.org.Org().Find("Thing__c", "Key__c", "2")[0]["What__c"]; got != account {
+		t.Errorf("What__c is %v", got)
 	}
 }
