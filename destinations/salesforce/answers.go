@@ -484,9 +484,13 @@ func (r *run) settleJob(ctx context.Context, j *job, batch destinations.Batch, a
 
 // rowOf is a row of the job as it was sent.
 func (r *run) rowOf(j *job, op *planner.Operation) row {
-	x := newRow(op, j.c, j.complete)
+	r.mu.Lock()
+	complete := j.complete || r.complete.Has(op.Seq)
+	r.mu.Unlock()
+	x := newRow(op, j.c, complete)
 	r.follow(&x)
 	x.attempts, x.relooked = j.attempts, j.relooked
+	x.part = r.t.compares(j.c) && (j.part == nil || j.part.Has(op.Seq))
 	r.mu.Lock()
 	x.omit = r.omits(op.Seq)
 	r.mu.Unlock()

@@ -74,7 +74,7 @@ func (r *run) prepareDifferent(ctx context.Context, c call, rows []*row) (ready 
 // uncompared makes a row one that is to be compared anew, as before it is sent once
 // more to a record that may be another, or that may hold it already.
 func (x *row) uncompared() {
-	x.same, x.found = nil, nil
+	x.same, x.found, x.part = nil, nil, false
 	if x.compared {
 		x.compared, x.exists = false, x.op.Known && !x.complete
 	}
@@ -386,7 +386,7 @@ func (g *reading) take(x *row, record values) {
 			return
 		}
 		x.found = append(x.found, id)
-		x.exists = true
+		x.exists, x.part = true, true
 	}
 	if len(x.found) != 1 || x.found[0] != id {
 		return // whichever it is, all of the row is sent

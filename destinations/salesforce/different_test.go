@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"coho/destinations"
 	"coho/destinations/salesforce/api"
@@ -463,4 +464,95 @@ fields = [
 	if got := w.org.Org().Find("Thing__c", "Key__c", "2")[0]["What__c"]; got != account {
 		t.Errorf("What__c is %v", got)
 	}
+}
+
+// A record that is deleted after it was compared is created again by the upsert, of
+// which less than all was sent; it is then sent whole, also where coho had not
+// written it before.
+func TestRecordDeletedBetweenReadAndWrite(t *testing.T) {
+	for _, known := range []bool{false, true} {
+		for _, name := range []string{"Name", "name differs"} { // without Name the org refuses a new record
+			t.Run(fmt.Sprint(name, ", known ", known), func(t *testing.T) {
+				both(t, func(t *testing.T, ingestion string) {
+					w := newWorld(t, emulator.Options{})
+					id := w.insert(map[string]any{"Warehouse_Key__c": "A", "Name": name, "Phone": "old", "AnnualRevenue": 7})
+					o := op(planner.Upsert, "A", set(fName, "Name"), set(fPhone, "new"), set(fRevenue, "7"))
+					if known {
+						o.ID, o.Known = id, true
+					}
+					l := w.ledger([]*planner.Operation{o})
+					var once sync.Once
+					l.onBegin = func(destinations.Batch) {
+						once.Do(func() {
+							if err := w.org.Org().Delete("Account", id); err != nil {
+								t.Error(err)
+							}
+						})
+					}
+					w.mustApply(w.open(different(models.ModeUpsert, ingestion)), l)
+					if got := l.of("A"); got.Result != destinations.Created || got.Same || got.ID == id {
+						t.Errorf("%+v", got)
+					}
+					for field, want := range map[string]any{"Name": "Name", "Phone": "new", "AnnualRevenue": 7} {
+						w.wantField("A", field, want)
+					}
+				})
+			})
+		}
+	}
+}
+
+// A run that dies while such a job is at work leaves no half of a record.
+func TestRecordDeletedBeforeAJobOutlivesTheRun(t *testing.T) {
+	for _, ingestion := range []string{"bulk", "bulk 1.0"} {
+		t.Run(ingestion, func(t *testing.T) {
+			w := newWorld(t, emulator.Options{ProcessingDelay: 20 * time.Millisecond})
+			id := w.insert(map[string]any{"Warehouse_Key__c": "A", "Name": "old", "AnnualRevenue": 7})
+			l := w.ledger([]*planner.Operation{op(planner.Upsert, "A", set(fName, "new"), set(fRevenue, "7"))})
+			ctx, kill := context.WithCancel(t.Context())
+			defer kill()
+			var once sync.Once
+			l.onBegin = func(destinations.Batch) {
+				once.Do(func() {
+					if err := w.org.Org().Delete("Account", id); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			w.org.OnCall(func(kind string) {
+				if kind == "bulk.status" || kind == "bulk1.status" {
+					kill()
+				}
+			})
+			s := different(models.ModeUpsert, ingestion)
+			if err := w.open(s).Apply(ctx, destinations.Application{Plan: l, Journal: l}); err == nil {
+				t.Fatal("the run came to its end")
+			}
+			w.org.OnCall(nil)
+			w.mustApply(w.open(s), l)
+			w.wantField("A", "Name", "new")
+			w.wantField("A", "AnnualRevenue", 7)
+			if o := l.of("A"); o.Result != destinations.Created {
+				t.Errorf("%+v", o)
+			}
+		})
+	}
+}
+
+// An upsert goes to the record that has the match value now, and so does what it is
+// compared with, whichever record coho wrote before.
+func TestComparisonGoesByTheMatchValue(t *testing.T) {
+	both(t, func(t *testing.T, ingestion string) {
+		w := newWorld(t, emulator.Options{})
+		wrote := w.insert(map[string]any{"Warehouse_Key__c": "B", "Name": "a", "Phone": "1"})
+		now := w.insert(map[string]any{"Warehouse_Key__c": "A", "Name": "a", "Phone": "old"})
+		o := op(planner.Upsert, "A", set(fPhone, "1"))
+		o.ID, o.Known = wrote, true
+		l := w.ledger([]*planner.Operation{o})
+		w.mustApply(w.open(different(models.ModeUpsert, ingestion)), l)
+		w.wantField("A", "Phone", "1")
+		if got := l.of("A"); got.Result != destinations.Updated || got.ID != now {
+			t.Errorf("%+v", got)
+		}
+	})
 }

@@ -41,6 +41,10 @@ type job struct {
 	attempts int
 	complete bool
 	relooked bool // its references were looked up again
+	// part are rows of which less than all may have been sent, since their
+	// records were there when they were compared; nil where that is not known, as
+	// of a job of an earlier run.
+	part     *planner.SettledSet
 	serial   bool // of a batch: its job works on one at a time
 	maxBytes int64
 	place    place // that it held of the org's limit while it was worked on
@@ -65,7 +69,7 @@ func (r *run) newJob(c call) (*job, error) {
 	if err != nil {
 		return nil, fmt.Errorf("build a job: %w", err)
 	}
-	j := &job{c: c, t: r.t, file: f, maxBytes: maxJobBytes, groups: make([]group, 1), seed: maphash.MakeSeed()}
+	j := &job{c: c, t: r.t, file: f, maxBytes: maxJobBytes, groups: make([]group, 1), seed: maphash.MakeSeed(), part: new(planner.SettledSet)}
 	if r.t.bulk1() {
 		j.maxBytes = api.MaxBatchBytes
 	} else {
@@ -153,6 +157,9 @@ func (j *job) add(x *row) (fit, error) {
 	}
 	j.rows++
 	j.seqs = j.seqs.Append(x.op.Seq)
+	if x.part {
+		j.part.Add(planner.Seqs{{From: x.op.Seq, To: x.op.Seq + 1}})
+	}
 	return fitted, nil
 }
 

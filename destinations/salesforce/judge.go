@@ -72,7 +72,7 @@ func (r *run) judge(ctx context.Context, row *row, a answer) (destinations.Outco
 			return o, rematchRow
 		}
 	case planner.Upsert:
-		if o.Code == "REQUIRED_FIELD_MISSING" && row.op.Known && !row.complete {
+		if o.Code == "REQUIRED_FIELD_MISSING" && (row.op.Known || row.part) && !row.complete {
 			return o, completeRow
 		}
 	}
@@ -145,10 +145,10 @@ func (r *run) accepted(row *row, a answer) (destinations.Outcome, verdict) {
 		o.Result, o.Forget = destinations.Deleted, r.forgets()
 	case planner.Upsert:
 		o.Result = destinations.Updated
-		if a.created || (row.complete && row.op.Known) {
+		if a.created || row.complete {
 			o.Result = destinations.Created
 		}
-		if a.created && row.op.Known && !row.complete {
+		if a.created && (row.op.Known || row.part) && !row.complete {
 			return o, completeRow
 		}
 	}

@@ -61,6 +61,7 @@ type row struct {
 	compared bool           // with what the org holds
 	found    []string       // where it was compared: the Ids of its records
 	same     fieldSet       // columns of which the org holds the row's values already
+	part     bool           // upsert: a record was there when it was compared, so that less than all may be sent
 	prepared bool           // nothing is left to find out before it is sent
 	attempts int
 	jobTries int // of the attempts, those in bulk jobs
