@@ -266,8 +266,9 @@ func (s *Server) addBatch(c *call, j *classicJob) {
 		c.classicFail(asJSON, "ExceededQuota", "ApiBatchItems Limit exceeded.")
 		return
 	}
+	closed := func() { c.classicFail(asJSON, "InvalidJobState", "the job is closed, it takes no batches") }
 	if !j.open() {
-		c.classicFail(asJSON, "InvalidJobState", "the job is closed, it takes no batches")
+		closed()
 		return
 	}
 	text, ok := c.body(maxClassicBytes)
@@ -304,6 +305,11 @@ func (s *Server) addBatch(c *call, j *classicJob) {
 	b.id, b.resultID = s.jobs.newID("751"), s.jobs.newID("752")
 	s.jobs.mu.Unlock()
 	j.mu.Lock()
+	if j.state != stateOpen { // it was closed while the batch came in
+		j.mu.Unlock()
+		closed()
+		return
+	}
 	j.batches = append(j.batches, b)
 	info := b.info()
 	j.mu.Unlock()
