@@ -168,7 +168,7 @@ func TestStopWhileRecordsAreRead(t *testing.T) {
 	l := w.ledger(many(kinds[models.ModeUpsert], n))
 	stop := make(chan struct{})
 	var once sync.Once
-	w.org.AddFault(emulator.Fault{Match: "bulk_query.status", Status: 503, Times: -1})
+	w.org.AddFault(emulator.Fault{Match: "bulk_query.status", Status: 503})
 	w.org.OnCall(func(kind string) {
 		if kind == "bulk_query.status" {
 			once.Do(func() { close(stop) })
