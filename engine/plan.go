@@ -405,6 +405,7 @@ func (nothing) Revision() planner.Hash                            { return plann
 
 func (nothing) Rows() int64                     { return 0 }
 func (nothing) Next() bool                      { return false }
+func (nothing) Seek(planner.Hash) bool          { return false }
 func (nothing) Entry() planner.Entry            { return planner.Entry{} }
 func (nothing) Record() (planner.Record, error) { return planner.Record{}, nil }
 func (nothing) Err() error                      { return nil }

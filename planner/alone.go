@@ -118,6 +118,14 @@ func (c *aloneCursor) Next() bool {
 	return false
 }
 
+// Seek implements Cursor.
+func (c *aloneCursor) Seek(from Hash) bool {
+	for len(c.keys) > 0 && compareHashes(c.keys[0], from) < 0 {
+		c.keys = c.keys[1:]
+	}
+	return c.Next()
+}
+
 // Err implements Cursor.
 func (c *aloneCursor) Err() error { return c.err }
 

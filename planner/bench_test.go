@@ -43,8 +43,11 @@ func (s *stream) Next() bool {
 
 func (s *stream) Row() []byte { return s.frame }
 
-// rowsOfBench is COHO_BENCH_ROWS, or 100,000.
+// rowsOfBench is COHO_BENCH_ROWS, or 100,000. It undoes what tests change of the
+// planner.
 func rowsOfBench(b *testing.B) int {
+	before := planner.CutAt(cutRows)
+	b.Cleanup(func() { planner.CutAt(before) })
 	text := os.Getenv("COHO_BENCH_ROWS")
 	if text == "" {
 		return 100_000

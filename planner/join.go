@@ -376,7 +376,8 @@ func (j *joiner) merge(chunks [][]byte, refs []rowRef, first, limit Hash) (err e
 		}
 	}()
 	j.cur = cur
-	i, have := 0, cur.Next()
+	w := j.walk(refs, first, limit)
+	i, have := 0, w.next(0)
 	for steps := 0; i < len(refs) || have; steps++ {
 		if steps%checkEvery == 0 && j.ctx.Err() != nil {
 			return context.Cause(j.ctx)
@@ -397,7 +398,7 @@ func (j *joiner) merge(chunks [][]byte, refs []rowRef, first, limit Hash) (err e
 					return err
 				}
 			}
-			have = cur.Next()
+			have = w.next(i)
 			continue
 		}
 		end, rows := i+1, refs[i].count
@@ -429,7 +430,7 @@ func (j *joiner) merge(chunks [][]byte, refs []rowRef, first, limit Hash) (err e
 		}
 		i = end
 		if order == 0 {
-			have = cur.Next()
+			have = w.next(i)
 		}
 	}
 	return nil

@@ -196,6 +196,7 @@ func (l *loader) load(number int, g *group) error {
 	}
 	var err error
 	g.refs, err = sortRows(g.refs, g.chunks, nil)
-	g.cut = len(g.refs) >= cutRows
+	// What is not cut is joined by one worker, while the others wait for it.
+	g.cut = max(len(g.refs), int(l.b.snap.Rows())/l.groups) >= cutRows
 	return err
 }

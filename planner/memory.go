@@ -48,6 +48,11 @@ type memoryCursor struct {
 }
 
 func (c *memoryCursor) Next() bool { c.at++; return c.at < len(c.rows) }
+func (c *memoryCursor) Seek(from Hash) bool {
+	c.at = max(c.at, 0)
+	c.at += sort.Search(len(c.rows)-c.at, func(i int) bool { return compareHashes(c.rows[c.at+i].KeyHash, from) >= 0 })
+	return c.at < len(c.rows)
+}
 func (c *memoryCursor) Entry() Entry {
 	return Entry{KeyHash: c.rows[c.at].KeyHash, Acked: true}
 }

@@ -33,6 +33,8 @@ func (b *bench) planned(lines []string) []string {
 // TestOrderLogChangesNothing edits a model over several runs, a part of whose rows
 // is refused, and plans each time with the order log and without it.
 func TestOrderLogChangesNothing(t *testing.T) {
+	before := planner.SeekPast(0)
+	defer planner.SeekPast(before)
 	passed := 0
 	for seed := range uint64(27) {
 		rng := rand.New(rand.NewPCG(seed, 1))
@@ -76,6 +78,7 @@ func TestOrderLogChangesNothing(t *testing.T) {
 			with = false
 			want := b.planned(rows)
 			with, readOnly = true, true
+			planner.SeekPast([]int{0, 1, 1 << 20}[rng.IntN(3)]) // whatever the order log trusts, some of it, nothing
 			b.cuts = nil
 			if rng.IntN(2) == 0 {
 				b.cuts = []int{rng.IntN(len(rows))}

@@ -18,8 +18,11 @@ import (
 	"coho/planner/snapshot"
 )
 
+// cutRows is from how many rows on a group is cut, but for tests.
+var cutRows int
+
 func TestMain(m *testing.M) {
-	planner.CutAt(40) // so that small models are cut into pieces and smaller ones are not
+	cutRows = planner.CutAt(40) // so that small models are cut into pieces and smaller ones are not
 	goleak.VerifyTestMain(m)
 }
 

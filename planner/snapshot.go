@@ -28,7 +28,10 @@ type Snapshot interface {
 // Cursor walks snapshot entries. It is used by one goroutine.
 type Cursor interface {
 	Next() bool
-	// Entry is valid until the next call of Next.
+	// Seek moves on to the first entry that is not before from. It never moves
+	// back: from lies behind the current entry.
+	Seek(from Hash) bool
+	// Entry is valid until the next call of Next or Seek.
 	Entry() Entry
 	// Record reads the current entry's acknowledged record.
 	Record() (Record, error)

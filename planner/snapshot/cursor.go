@@ -72,9 +72,32 @@ func (c *cursor) Next() bool {
 	} else {
 		ok, c.started = c.it.First(), true
 	}
-	if !ok {
+	return ok && c.read()
+}
+
+// Seek implements planner.Cursor.
+func (c *cursor) Seek(from planner.Hash) bool {
+	if c.err != nil {
 		return false
 	}
+	c.started = true
+	c.key = hashKey(c.key[:0], prefixEntry, from)
+	if !c.it.SeekGE(c.key) {
+		return false
+	}
+	if c.moved != nil {
+		c.key[0] = prefixDisplaced
+		if bytes.Compare(c.moved.Key(), c.key) < 0 && !c.moved.SeekGE(c.key) {
+			if c.endMoved(); c.err != nil {
+				return false
+			}
+		}
+	}
+	return c.read()
+}
+
+// read reads the entry where the walk is.
+func (c *cursor) read() bool {
 	value, err := c.it.ValueAndErr()
 	key := c.it.Key()
 	if err == nil && len(key) != 17 {
