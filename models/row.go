@@ -45,9 +45,19 @@ var ErrFrame = errors.New("malformed row frame")
 // non-nil for an empty value, without copying. len(cells) is the number of
 // columns.
 func SplitFrame(frame []byte, cells [][]byte) error {
+	rest, err := SplitFirst(frame, cells)
+	if err == nil && len(rest) != 0 {
+		err = ErrFrame
+	}
+	return err
+}
+
+// SplitFirst does so with the first cells of a frame, and returns what is behind
+// them.
+func SplitFirst(frame []byte, cells [][]byte) (rest []byte, err error) {
 	for i := range cells {
 		if len(frame) < 4 {
-			return ErrFrame
+			return nil, ErrFrame
 		}
 		n := int32(binary.BigEndian.Uint32(frame))
 		frame = frame[4:]
@@ -56,15 +66,12 @@ func SplitFrame(frame []byte, cells [][]byte) error {
 			continue
 		}
 		if int(n) > len(frame) {
-			return ErrFrame
+			return nil, ErrFrame
 		}
 		cells[i] = frame[:n:n]
 		frame = frame[n:]
 	}
-	if len(frame) != 0 {
-		return ErrFrame
-	}
-	return nil
+	return frame, nil
 }
 
 // AppendCell appends one cell to a frame; a nil cell is NULL.

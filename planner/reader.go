@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"unsafe"
 
@@ -34,6 +35,7 @@ type reader struct {
 	read   int64
 
 	cells        [][]byte
+	first        int  // of the cells, how many are needed of each row
 	whole        bool // all columns are kept
 	mapped       bool // and all of them are mapped
 	keys, prints []byte
@@ -43,7 +45,11 @@ type reader struct {
 func newReader(b *builder, rows Rows, failed *atomic.Bool) *reader {
 	width := len(b.schema.Columns())
 	whole := len(b.columns) == width
-	return &reader{b: b, rows: rows, failed: failed, cells: make([][]byte, width), whole: whole, mapped: whole && len(b.spec.MappedColumns) == width}
+	mapped, first := whole && len(b.spec.MappedColumns) == width, width
+	if mapped {
+		first = slices.Max(b.spec.KeyColumns) + 1
+	}
+	return &reader{b: b, rows: rows, failed: failed, cells: make([][]byte, width), first: first, whole: whole, mapped: mapped}
 }
 
 // run reads to the end of the part, or until another one has failed.
@@ -80,11 +86,14 @@ func (r *reader) all(ctx context.Context) error {
 		}
 		r.read++
 		frame := r.rows.Row()
-		if err := models.SplitFrame(frame, r.cells); err != nil {
+		rest, err := models.SplitFirst(frame, r.cells[:r.first])
+		if err == nil && len(rest) > 0 && r.first == len(r.cells) {
+			err = models.ErrFrame
+		}
+		if err != nil {
 			return fmt.Errorf("plan: row %d: %w", r.read, err)
 		}
 		var ok bool
-		var err error
 		if r.keys, ok, err = r.appendKey(r.keys[:0], r.cells); err != nil {
 			return err
 		}
@@ -111,6 +120,11 @@ func (r *reader) all(ctx context.Context) error {
 			}
 			if same {
 				continue
+			}
+		}
+		if r.first < len(r.cells) { // one that is not kept was split when it was
+			if err := models.SplitFrame(frame, r.cells); err != nil {
+				return fmt.Errorf("plan: row %d: %w", r.read, err)
 			}
 		}
 		if err := r.keep(key, print, frame); err != nil {

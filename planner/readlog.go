@@ -59,6 +59,7 @@ type order struct {
 	stop    context.CancelFunc
 
 	parts []*orderPart
+	alike bool // the new log is the last one; known once the parts are read
 
 	mu       sync.Mutex // guards out and expected while the parts are read
 	out      *os.File   // nil until a block is full
@@ -87,7 +88,7 @@ func newOrder(ctx context.Context, b *builder, parts int, limit int64) (*order, 
 			break
 		}
 		if err == nil {
-			p.in = in
+			p.in, p.file = in, in
 			var st fs.FileInfo
 			if st, err = in.Stat(); err == nil {
 				size = st.Size()
@@ -229,10 +230,11 @@ func readOrderBlock(f io.ReaderAt, at *int64, wanted func(part int) bool, buf *[
 }
 
 // keep puts the new log in the old one's place, or takes that away where there is
-// no new one. It need not be durable: what a crash leaves of it is worth what it is
+// no new one. Where the two are the same the old one stays as it is, and its verdict
+// with it. It need not be durable: what a crash leaves of it is worth what it is
 // worth.
 func (o *order) keep() error {
-	if o.b.spec.OrderLogReadOnly {
+	if o.b.spec.OrderLogReadOnly || o.alike {
 		return nil
 	}
 	var err error
@@ -262,6 +264,14 @@ func (o *order) finish() error {
 			return err
 		}
 	}
+	o.alike = !slices.ContainsFunc(o.parts, func(p *orderPart) bool { return p.own })
+	for _, p := range o.parts {
+		if !o.alike && !o.b.spec.OrderLogReadOnly {
+			if err := p.depart(); err != nil {
+				return err
+			}
+		}
+	}
 	// A model of less than a block has no log: it needs none.
 	for _, p := range o.parts {
 		o.b.meta.Summary.Rows.Unchanged += p.matched
@@ -286,9 +296,9 @@ func (o *order) close() error {
 	}
 	<-o.done
 	for _, p := range o.parts {
-		if p.in != nil {
-			errs = append(errs, p.in.Close())
-			p.in = nil
+		if p.file != nil {
+			errs = append(errs, p.file.Close())
+			p.file, p.in = nil, nil
 		}
 	}
 	if o.out != nil {

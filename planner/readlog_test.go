@@ -95,9 +95,18 @@ func TestOrderLogChangesNothing(t *testing.T) {
 			}
 			readOnly, early = false, false
 			b.run(rows...)
+			kept, usual := logged(t, log, len(b.cuts) > 0), log
+			log = filepath.Join(t.TempDir(), "scratch")
+			b.build(rows...)
+			if anew := logged(t, log, len(b.cuts) > 0); !slices.Equal(kept, anew) {
+				t.Fatalf("seed %d: the order log is\n%q\nand where there was none before\n%q", seed, kept, anew)
+			}
+			log = usual
 			passed++
 			at := rng.IntN(len(rows))
-			switch rng.IntN(9) {
+			switch rng.IntN(10) {
+			case 9: // the end is gone
+				rows = rows[:max(len(rows)-1-rng.IntN(3), 0)]
 			case 0:
 				rows = slices.Delete(rows, at, min(at+1+rng.IntN(90), len(rows)))
 			case 1:
@@ -124,6 +133,114 @@ func TestOrderLogChangesNothing(t *testing.T) {
 	}
 	if passed == 0 {
 		t.Error("nothing was planned")
+	}
+}
+
+// logged are the rows of an order log, in its order or each part's for itself.
+func logged(t *testing.T, log string, byPart bool) (rows []string) {
+	t.Helper()
+	b, err := os.ReadFile(log)
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	for len(b) > 0 {
+		if len(b) < 8 {
+			t.Fatalf("%s is torn", log)
+		}
+		n, part := int(b[4])|int(b[5])<<8|int(b[6])<<16, ""
+		if byPart {
+			part = fmt.Sprint(b[7])
+		}
+		for b = b[8:]; n > 0; n-- {
+			rows, b = append(rows, fmt.Sprintf("%s %x", part, b[:32])), b[32:]
+		}
+	}
+	if byPart {
+		slices.SortStableFunc(rows, func(a, b string) int { return int(a[0]) - int(b[0]) })
+	}
+	return rows
+}
+
+// TestSameOrderLogIsNotWritten: a read that goes as the last one leaves the log as it
+// is, and with it the verdict, so that the snapshot is not read as a whole again. Any
+// other read writes a log, whether it goes another way at its beginning or its end.
+func TestSameOrderLogIsNotWritten(t *testing.T) {
+	const n = 1200
+	var rows []string
+	for i := range n {
+		rows = append(rows, fmt.Sprintf("k%d - x y z", i))
+	}
+	edited := slices.Concat(rows[:n-1], []string{"k1199 - x y other"})
+	for _, c := range []struct {
+		name    string
+		rows    []string
+		written bool
+	}{
+		{"the same", rows, false},
+		{"the last row edited", edited, true},
+		{"the last row gone", rows[:n-1], true},
+		{"a row more", slices.Concat(rows, []string{"new - x y z"}), true},
+		{"the first row gone", rows[1:], true},
+		{"two rows swapped", slices.Concat(rows[1:2], rows[:1], rows[2:]), true},
+		{"a block less", rows[:n-300], true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for _, cuts := range [][]int{nil, {n / 3}} {
+				log := filepath.Join(t.TempDir(), "order")
+				b := newBench(t, models.ModeUpsert, func(s *planner.Spec) {
+					s.MatchIsKey, s.MatchColumn, s.MappedColumns = true, s.KeyColumns[0], []int{0, 2, 3, 4}
+					s.OrderLog, s.MemoryLimit = log, 256<<10 // blocks of 256 rows
+				})
+				b.cuts = cuts
+				b.run(rows...)
+				b.build(rows...) // the verdict is kept
+				before, err := os.Stat(log)
+				if err != nil {
+					t.Fatal(err)
+				}
+				b.build(c.rows...)
+				after, err := os.Stat(log)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if written := !os.SameFile(before, after); written != c.written {
+					t.Errorf("cut at %d: the log was written: %t, want %t", cuts, written, c.written)
+				}
+				if got := logged(t, log, false); len(got) != len(c.rows) {
+					t.Errorf("cut at %d: the log has %d rows, want %d", cuts, len(got), len(c.rows))
+				}
+			}
+		})
+	}
+}
+
+// TestTornOrderLogIsReplaced: a log of which a read that goes as it says found no end
+// is not kept.
+func TestTornOrderLogIsReplaced(t *testing.T) {
+	var rows []string
+	for i := range 1000 {
+		rows = append(rows, fmt.Sprintf("k%d - x y z", i))
+	}
+	log := filepath.Join(t.TempDir(), "order")
+	b := newBench(t, models.ModeUpsert, func(s *planner.Spec) {
+		s.MatchIsKey, s.MatchColumn, s.MappedColumns = true, s.KeyColumns[0], []int{0, 2, 3, 4}
+		s.OrderLog, s.MemoryLimit = log, 100<<10
+	})
+	b.run(rows...)
+	whole := logged(t, log, false)
+	f, err := os.OpenFile(log, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString("torn"); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b.want(b.run(rows...))
+	if got := logged(t, log, false); !slices.Equal(got, whole) {
+		t.Errorf("%d rows are logged, want %d", len(got), len(whole))
 	}
 }
 

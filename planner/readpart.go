@@ -15,18 +15,26 @@ import (
 // orderPart is the order log of one part of the read: what is left of the last
 // one, and what there is of the new one. It is used by one goroutine.
 type orderPart struct {
-	o     *order
-	part  int
-	last  bool
+	o    *order
+	part int
+	last bool
+
+	// The new log is the last one as long as the read goes as that says: alike are
+	// the rows so far. From the first row that does not, own, it is written.
+	alike int64
+	own   bool
 	block []byte // of the new log
 
-	in      *os.File // nil where there is no log, or no more to read of it
+	file    *os.File // the last log; nil where there is none
+	in      *os.File // the same; nil where there is no more to read of it
+	torn    bool     // it ended too early
 	at      int64    // of the next block
 	buf     []byte
 	ahead   []byte
 	window  []byte // what is left of ahead
 	misses  int64
 	matched int64
+	v       *verdict // nil until it is there
 
 	// early are the buckets of rows that were passed over before the verdict, nil
 	// where there are none or the verdict has been compared with them.
@@ -53,39 +61,59 @@ const (
 // row takes the next row of the read. same: it is where the last read had it and as
 // the snapshot has it, so it need not be kept.
 func (p *orderPart) row(key, print xxh3.Uint128) (same bool, err error) {
+	at := 0
+	if len(p.window) < orderRow || !isAt(p.window, key) {
+		for p.in != nil && len(p.window) < orderWindow*orderRow {
+			if err := p.fill(); err != nil {
+				return false, err
+			}
+		}
+		at = find(p.window[:min(len(p.window), orderWindow*orderRow)], key)
+	}
+	printed := at >= 0 && isAt(p.window[at*orderRow+16:], print)
 	if !p.o.b.spec.OrderLogReadOnly {
-		if err := p.write(key, print); err != nil {
+		if err := p.log(key, print, at == 0 && printed); err != nil {
 			return false, err
 		}
 	}
-	for p.in != nil && len(p.window) < orderWindow*orderRow {
-		if err := p.fill(); err != nil {
-			return false, err
-		}
-	}
-	at := find(p.window[:min(len(p.window), orderWindow*orderRow)], key)
 	if at < 0 {
 		return false, p.miss(key)
 	}
-	p.lost, p.found.rows = 0, p.found.rows[:0]
+	if p.lost > 0 {
+		p.lost, p.found.rows = 0, p.found.rows[:0]
+	}
 	if at > 0 {
 		if err := p.skip(at); err != nil {
 			return false, err
 		}
 	}
-	w := p.window
-	if binary.BigEndian.Uint64(w[16:]) == print.Hi && binary.BigEndian.Uint64(w[24:]) == print.Lo && p.trusts(key.Hi) {
-		p.window = w[orderRow:]
+	if printed && p.trusts(key.Hi) {
+		p.window = p.window[orderRow:]
 		p.matched++
 		return true, nil
 	}
 	return false, p.skip(1)
 }
 
+// log takes the row into the new log; next: the last one goes on with it.
+func (p *orderPart) log(key, print xxh3.Uint128, next bool) error {
+	if next && !p.own {
+		p.alike++
+		return nil
+	}
+	if err := p.depart(); err != nil {
+		return err
+	}
+	return p.write(key, print)
+}
+
 // trusts says whether a row that is as the log has it need not be kept.
 func (p *orderPart) trusts(hi uint64) bool {
-	if v := p.o.verdict.Load(); v != nil || !p.o.b.spec.OrderEarly || p.o.decided() {
-		return v.trusts(hi)
+	if p.v == nil {
+		p.v = p.o.verdict.Load()
+	}
+	if p.v != nil || !p.o.b.spec.OrderEarly || p.o.decided() {
+		return p.v.trusts(hi)
 	}
 	if p.early == nil {
 		p.early = new([orderBuckets]bool)
@@ -123,10 +151,15 @@ func (p *orderPart) checkEarly() error {
 // the last read had more of them.
 func (p *orderPart) wants(part int) bool { return part == p.part || p.last && part > p.part }
 
+// isAt says whether a hash is what b begins with.
+func isAt(b []byte, h xxh3.Uint128) bool {
+	return binary.BigEndian.Uint64(b) == h.Hi && binary.BigEndian.Uint64(b[8:]) == h.Lo
+}
+
 // find returns the index of the row with a key, -1 where there is none.
 func find(rows []byte, key xxh3.Uint128) int {
 	for at := 0; len(rows) >= orderRow; at++ {
-		if binary.BigEndian.Uint64(rows) == key.Hi && binary.BigEndian.Uint64(rows[8:]) == key.Lo {
+		if isAt(rows, key) {
 			return at
 		}
 		rows = rows[orderRow:]
@@ -217,21 +250,24 @@ func (p *orderPart) fill() error {
 		p.window = p.ahead
 		return nil
 	}
-	file := p.in
 	p.in = nil
-	closed := file.Close()
 	if errors.Is(err, io.EOF) {
-		return closed
+		return nil
 	}
+	p.torn = true
 	// A log that is torn gets no verdict, so nothing rests on it.
 	if <-p.o.done; p.o.verdict.Load() == nil {
-		return closed
+		return nil
 	}
 	if p.o.kept { // it was whole when it was compared
-		return errors.Join(ErrReadAgain, closed, os.Remove(file.Name()))
+		return errors.Join(ErrReadAgain, os.Remove(p.file.Name()))
 	}
-	// It was whole a moment ago, and rows have been passed over since.
-	return errors.Join(fmt.Errorf("plan: read %s: %w; run again", file.Name(), err), os.Remove(file.Name()))
+	return p.unreadable(err) // rows have been passed over since
+}
+
+// unreadable is the error of a log that was whole a moment ago.
+func (p *orderPart) unreadable(err error) error {
+	return errors.Join(fmt.Errorf("plan: read %s: %w; run again", p.file.Name(), err), os.Remove(p.file.Name()))
 }
 
 // skip notes the next n rows of the window as not found where they were.
@@ -266,16 +302,55 @@ func (p *orderPart) drain() error {
 }
 
 // finish ends the part.
-func (p *orderPart) finish() error { return p.drain() }
+func (p *orderPart) finish() error {
+	for p.in != nil && len(p.window) == 0 {
+		if err := p.fill(); err != nil {
+			return err
+		}
+	}
+	if (len(p.window) > 0 || p.torn) && !p.o.b.spec.OrderLogReadOnly {
+		if err := p.depart(); err != nil {
+			return err
+		}
+	}
+	return p.drain()
+}
+
+// depart begins the new log, with what it has in common with the last one.
+func (p *orderPart) depart() error {
+	if p.own {
+		return nil
+	}
+	p.own, p.block = true, make([]byte, orderHeader, 4096)
+	for at := int64(0); p.alike > 0; {
+		rows, err := readOrderBlock(p.file, &at, p.wants, &p.skim)
+		if err != nil {
+			return p.unreadable(err)
+		}
+		rows = rows[:min(int64(len(rows)), p.alike*orderRow)]
+		p.alike -= int64(len(rows) / orderRow)
+		for len(rows) > 0 {
+			n := min(len(rows), p.o.rows*orderRow+orderHeader-len(p.block))
+			p.block = append(p.block, rows[:n]...)
+			rows = rows[n:]
+			if err := p.full(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
 
 func (p *orderPart) write(key, print xxh3.Uint128) error {
-	if p.block == nil {
-		p.block = make([]byte, orderHeader, 4096)
-	}
 	b := binary.BigEndian.AppendUint64(p.block, key.Hi)
 	b = binary.BigEndian.AppendUint64(b, key.Lo)
 	b = binary.BigEndian.AppendUint64(b, print.Hi)
 	p.block = binary.BigEndian.AppendUint64(b, print.Lo)
+	return p.full()
+}
+
+// full writes the block if it is full.
+func (p *orderPart) full() error {
 	if len(p.block) < orderHeader+p.o.rows*orderRow {
 		return nil
 	}
