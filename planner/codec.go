@@ -183,14 +183,15 @@ const (
 	entryGone = 1 << iota
 	entryRefused
 	entryAcked
+	entryShort // fingerprints are printSize bytes, and not whole hashes
 )
 
 // AppendEntry appends an entry's durable form but for its key hash: a byte of
 // flags, the fingerprint, and for a refused row the fingerprint that was refused,
-// how often, how often passed over since, and the code. The usual entry is 17
+// how often, how often passed over since, and the code. The usual entry is 13
 // bytes.
 func AppendEntry(dst []byte, e *Entry) []byte {
-	var flags byte
+	flags := byte(entryShort)
 	if e.Gone {
 		flags |= entryGone
 	}
@@ -201,9 +202,9 @@ func AppendEntry(dst []byte, e *Entry) []byte {
 		flags |= entryAcked
 	}
 	dst = append(dst, flags)
-	dst = append(dst, e.Fingerprint[:]...)
+	dst = append(dst, e.Fingerprint[:printSize]...)
 	if e.Refused {
-		dst = append(dst, e.RefusedPrint[:]...)
+		dst = append(dst, e.RefusedPrint[:printSize]...)
 		dst = binary.AppendUvarint(dst, uint64(e.RefusedTimes))
 		dst = binary.AppendUvarint(dst, uint64(e.RefusedSkips))
 		dst = appendText(dst, e.RefusedCode)
@@ -214,7 +215,7 @@ func AppendEntry(dst []byte, e *Entry) []byte {
 // DecodeEntry reads what AppendEntry wrote into e, leaving e.KeyHash alone. It
 // allocates only for refused entries.
 func DecodeEntry(b []byte, e *Entry) error {
-	if len(b) == 17 && b[0]&^(entryGone|entryAcked) == 0 {
+	if len(b) == 1+printSize && b[0]&^(entryGone|entryAcked) == entryShort {
 		*e = Entry{KeyHash: e.KeyHash, Gone: b[0]&entryGone != 0, Acked: b[0]&entryAcked != 0}
 		copy(e.Fingerprint[:], b[1:])
 		return nil
@@ -225,13 +226,20 @@ func DecodeEntry(b []byte, e *Entry) error {
 
 func (d *decoder) entry(e *Entry) error {
 	flags := d.byte()
-	if flags&^(entryGone|entryRefused|entryAcked) != 0 {
+	if flags&^(entryGone|entryRefused|entryAcked|entryShort) != 0 {
 		return errMalformed
 	}
+	print := func() (h Hash) {
+		copy(h[:printSize], d.take(printSize))
+		if flags&entryShort == 0 {
+			d.take(uint64(len(h) - printSize)) // of a whole hash, as it was kept once
+		}
+		return h
+	}
 	*e = Entry{KeyHash: e.KeyHash, Gone: flags&entryGone != 0, Refused: flags&entryRefused != 0, Acked: flags&entryAcked != 0}
-	e.Fingerprint = d.hash()
+	e.Fingerprint = print()
 	if e.Refused {
-		e.RefusedPrint = d.hash()
+		e.RefusedPrint = print()
 		times, skips := d.uvarint(), d.uvarint()
 		if times > 1<<31 || skips > 1<<31 {
 			return errMalformed

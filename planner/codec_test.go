@@ -20,6 +20,12 @@ func drawHash(t *rapid.T) (h Hash) {
 	return h
 }
 
+// drawPrint draws a fingerprint.
+func drawPrint(t *rapid.T) (h Hash) {
+	copy(h[:printSize], rapid.SliceOfN(rapid.Byte(), printSize, printSize).Draw(t, "print"))
+	return h
+}
+
 // show words all of an operation; its own String is that of its kind.
 func show(o *Operation) string {
 	return fmt.Sprint(o.Kind, o.Seq, o.KeyHash, o.Fingerprint, o.Key, o.ID, o.Match, o.Known, o.Counted, o.held, o.Assignments)
@@ -65,9 +71,9 @@ func TestOperationsRoundTrip(t *testing.T) {
 
 func TestEntriesRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		e := Entry{KeyHash: drawHash(t), Fingerprint: drawHash(t), Gone: rapid.Bool().Draw(t, "gone"), Acked: rapid.Bool().Draw(t, "acked")}
+		e := Entry{KeyHash: drawHash(t), Fingerprint: drawPrint(t), Gone: rapid.Bool().Draw(t, "gone"), Acked: rapid.Bool().Draw(t, "acked")}
 		if e.Refused = rapid.Bool().Draw(t, "refused"); e.Refused {
-			e.RefusedPrint, e.RefusedCode = drawHash(t), rapid.String().Draw(t, "code")
+			e.RefusedPrint, e.RefusedCode = drawPrint(t), rapid.String().Draw(t, "code")
 			e.RefusedTimes, e.RefusedSkips = rapid.Uint32Range(0, 1<<30).Draw(t, "times"), rapid.Uint32Range(0, 1<<30).Draw(t, "skips")
 		}
 		back := Entry{KeyHash: e.KeyHash, RefusedCode: "left over", Refused: true}
@@ -78,6 +84,29 @@ func TestEntriesRoundTrip(t *testing.T) {
 		var note Note
 		if err := decodeNote(string(appendNote(nil, &n)), &note); err != nil || n != note {
 			t.Fatalf("%+v comes back as %+v, %v", n, note, err)
+		}
+	})
+}
+
+// TestWholePrints reads entries as they were while they had whole hashes.
+func TestWholePrints(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		whole, refused := drawHash(t), drawHash(t)
+		e := Entry{KeyHash: drawHash(t), Acked: true}
+		copy(e.Fingerprint[:printSize], whole[:])
+		old := append([]byte{entryAcked}, whole[:]...)
+		if e.Refused = rapid.Bool().Draw(t, "refused"); e.Refused {
+			copy(e.RefusedPrint[:printSize], refused[:])
+			e.RefusedTimes, e.RefusedSkips, e.RefusedCode = 3, 2, "CODE"
+			old[0] |= entryRefused
+			old = appendText(append(append(old, refused[:]...), 3, 2), "CODE")
+		}
+		back := Entry{KeyHash: e.KeyHash}
+		if err := DecodeEntry(old, &back); err != nil || e != back {
+			t.Fatalf("%+v is read as %+v, %v", e, back, err)
+		}
+		if err := DecodeEntry(old[:len(old)-1], &back); err == nil {
+			t.Fatal("an entry that was cut off is read")
 		}
 	})
 }

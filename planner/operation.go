@@ -24,9 +24,14 @@ var kindNames = [KindCount]string{"insert", "update", "upsert", "archive", "clea
 // String names the kind as configs, JSON and tables do.
 func (k Kind) String() string { return kindNames[k] }
 
-// Hash is a 128-bit hash: of a row's primary key (its identity in the snapshot)
-// or of the row's mapped columns (its fingerprint).
+// Hash is a 128-bit hash of a row's primary key, its identity in the snapshot, or
+// the first 96 bits of one of the row's mapped columns, its fingerprint, before
+// zeros. Fingerprints are only ever compared with that of the same row as it was,
+// never with those of other rows, so one change in 2^96 would go unseen.
 type Hash [16]byte
+
+// printSize is how many bytes of a fingerprint are not zeros.
+const printSize = 12
 
 // String returns the hash in hexadecimal.
 func (h Hash) String() string { return hex.EncodeToString(h[:]) }

@@ -110,8 +110,9 @@ func (r *reader) all(ctx context.Context) error {
 		}
 		key := xxh3.Hash128(r.keys)
 		print := xxh3.Hash128Seed(printed, b.spec.Version)
-		if print.Hi|print.Lo == 0 {
-			print.Lo = 1 // zero means: a row that left the model
+		const zeros = 8 * (len(Hash{}) - printSize)
+		if print.Lo = print.Lo >> zeros << zeros; print.Hi|print.Lo == 0 {
+			print.Hi = 1 // zero means: a row that left the model
 		}
 		if r.order != nil {
 			same, err := r.order.row(key, print)

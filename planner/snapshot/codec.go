@@ -35,8 +35,10 @@ var (
 	keyImporting = []byte("yimporting")
 )
 
+type move struct{ from, to byte }
+
 // moved1 is where the letters of format 1 went.
-var moved1 = []struct{ from, to byte }{
+var moved1 = []move{
 	{'b', prefixBatch}, {'d', prefixDisplaced}, {'m', prefixMeta}, {'o', prefixOwner}, {'r', prefixRecord}, {'s', prefixSettled},
 }
 
@@ -59,6 +61,7 @@ const (
 	recordID = 1 << iota
 	recordMatch
 	recordMatchIsKey
+	recordDense // the fields are the first ones, in order, and their numbers are left out
 )
 
 // recordHead is what a record holds before its fields.
@@ -88,10 +91,14 @@ func appendRecordHead(dst []byte, id string, key []string, match string) []byte 
 	return dst
 }
 
-// appendField appends a field's number and its cell: 0 for null, else the text's
-// length + 1 and the text. Fields run to the end of the value.
+// appendField appends a field's number and its cell. Fields run to the end of the
+// value.
 func appendField(dst []byte, number int, cell models.Cell) []byte {
-	dst = binary.AppendUvarint(dst, uint64(number))
+	return appendCell(binary.AppendUvarint(dst, uint64(number)), cell)
+}
+
+// appendCell appends 0 for null, else the text's length + 1 and the text.
+func appendCell(dst []byte, cell models.Cell) []byte {
 	if cell.Null {
 		return append(dst, 0)
 	}
@@ -160,8 +167,12 @@ func decodeRecord(b []byte, names []string) (planner.Record, error) {
 		}
 		rec.Match = rec.Key[0]
 	}
-	for len(r.b) > 0 {
-		number, size := r.uvarint(), r.uvarint()
+	for next := uint64(0); len(r.b) > 0; next++ {
+		number := next
+		if flags&recordDense == 0 {
+			number = r.uvarint()
+		}
+		size := r.uvarint()
 		if r.bad || number >= uint64(len(names)) {
 			return rec, errDamaged
 		}

@@ -14,6 +14,15 @@ func FuzzRecord(f *testing.F) {
 	v = appendField(v, 1, models.Cell{Text: "x"})
 	f.Add(appendField(v, 0, models.NullCell))
 	f.Add(appendRecordHead(nil, "", []string{"k"}, "k"))
+	dense := appendCell(appendCell(appendRecordHead(nil, "001", []string{"k"}, "k"), models.Cell{Text: "x"}), models.NullCell)
+	dense[0] |= recordDense
+	f.Add(dense)
+	if rec, err := decodeRecord(dense, names); err != nil || len(rec.Fields) != 2 || rec.Fields[1].Name != "Phone" || rec.Fields[1].Cell.Text != "x" || !rec.Fields[0].Cell.Null {
+		f.Fatalf("%+v, %v", rec, err)
+	}
+	if _, err := decodeRecord(appendCell(dense, models.NullCell), names); err == nil {
+		f.Fatal("a field that has no name is read")
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		rec, err := decodeRecord(b, names)
 		if err != nil {

@@ -5,7 +5,7 @@
 // durable, and never end the process or print: what goes wrong comes back as an
 // error.
 //
-// # Layout, format 2
+// # Layout, format 3
 //
 // A key is a letter and what it is about; H is the 16-byte hash of a primary key.
 //
@@ -20,15 +20,18 @@
 //	mformat the format's number
 //
 // Format 1 had other letters for all but entries, and no blocks; it is brought to
-// this one when it is opened, which takes as long as writing all records.
+// this one when it is opened, which takes as long as writing all records. Format 2
+// had 16 bytes of each fingerprint and a number before each field; both are read as
+// they are.
 //
 // Entries and records are apart because every run reads all entries and only the
-// records of rows that changed: 34 bytes a row instead of all its fields. Both are
+// records of rows that changed: 30 bytes a row instead of all its fields. Both are
 // in the order of the hash, as the planner's partitions are, so that a run reads
 // the store front to back.
 //
-// A record names its fields by number; "y fields" is the list of names, which
-// only grows. The match value is not stored where it is the key's first text.
+// A record names its fields by number, or leaves the numbers out where they are the
+// first ones in order, as they nearly always are; "y fields" is the list of names,
+// which only grows. The match value is not stored where it is the key's first text.
 //
 // "y rows" counts the entries that are acknowledged and not gone. It changes in
 // the same Pebble batch as the entries, by what the operations say of the entries
@@ -42,7 +45,8 @@
 // Settle writes the rows of a batch as one block, compressed by S2, which makes them
 // durable at the price of one key. The same rows gather in memory, and once there
 // are 3 MiB of them they are sorted and written as two tables, of entries and of
-// records, which Pebble takes in as they are; the block goes then. A plan comes in
+// records, which Pebble takes in as they are; the block goes then. Two such lots are
+// compressed side by side, and taken in one after the other. A plan comes in
 // the order of the hash, so the tables of a first load lie side by side on the last
 // level at once and no compaction writes them again. What a crash leaves as blocks
 // is brought to its place when the store is opened, and whoever reads a row that is

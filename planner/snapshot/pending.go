@@ -24,7 +24,7 @@ import (
 // foldSizes are in bytes of rows. Tests of crashes make them small.
 type foldSizes struct {
 	// at is how much is pending before it is folded. It bounds what lies in
-	// memory, twice: once being folded, once being filled.
+	// memory: foldsAtOnce times being folded, once being filled.
 	at int
 	// tables is from how much on what is pending becomes tables of its own: less
 	// is not worth their files.
@@ -40,10 +40,11 @@ const tablePattern = "fold-"
 //
 // A row is its key hash, and its entry and its record, each behind its length.
 type pending struct {
-	rows []byte
-	refs []pendingRow
-	from uint64 // number of the first block
-	to   uint64 // number after the last block's
+	rows  []byte
+	refs  []pendingRow
+	spare []pendingRow // of sort
+	from  uint64       // number of the first block
+	to    uint64       // number after the last block's
 }
 
 // pendingRow is where a row lies.
@@ -115,11 +116,8 @@ func pendingAt(rows []byte, at int) (h planner.Hash, entry, record []byte, end i
 
 // sort puts the rows in the order of their hashes, the last of each hash only.
 func (p *pending) sort() {
-	order := func(a, b pendingRow) int {
-		return cmp.Or(bytes.Compare(a.hash[:], b.hash[:]), cmp.Compare(a.at, b.at))
-	}
-	if !slices.IsSortedFunc(p.refs, order) {
-		slices.SortFunc(p.refs, order)
+	if !p.sortRuns() {
+		slices.SortFunc(p.refs, orderPending)
 	}
 	kept := p.refs[:0]
 	for i, r := range p.refs {
@@ -131,6 +129,52 @@ func (p *pending) sort() {
 	p.refs = kept
 }
 
+func orderPending(a, b pendingRow) int {
+	if x, y := binary.BigEndian.Uint64(a.hash[:]), binary.BigEndian.Uint64(b.hash[:]); x != y {
+		return cmp.Compare(x, y)
+	}
+	return cmp.Or(bytes.Compare(a.hash[:], b.hash[:]), cmp.Compare(a.at, b.at))
+}
+
+// sortRuns sorts rows that are runs of sorted ones, none of which lies across
+// another: batches come in a plan's order, but not always in that of each other. It
+// says whether they are sorted now.
+func (p *pending) sortRuns() bool {
+	var runs [][]pendingRow
+	for from, i := 0, 1; i <= len(p.refs); i++ {
+		if i == len(p.refs) || orderPending(p.refs[i-1], p.refs[i]) > 0 {
+			if runs = append(runs, p.refs[from:i]); len(runs) > 64 {
+				return false
+			}
+			from = i
+		}
+	}
+	if len(runs) < 2 {
+		return true
+	}
+	slices.SortFunc(runs, func(a, b []pendingRow) int { return orderPending(a[0], b[0]) })
+	p.spare = slices.Grow(p.spare[:0], len(p.refs))
+	for _, run := range runs {
+		if n := len(p.spare); n > 0 && orderPending(p.spare[n-1], run[0]) > 0 {
+			return false
+		}
+		p.spare = append(p.spare, run...)
+	}
+	p.refs, p.spare = p.spare, p.refs
+	return true
+}
+
+// foldsAtOnce is how many folds are under way side by side: while one waits for the
+// disk, or to have its tables taken in, the other one compresses.
+const foldsAtOnce = 2
+
+// folding is one fold under way.
+type folding struct {
+	rows *pending
+	turn chan struct{} // closed once the rows are at their place, or never will be
+	err  error         // to be read then
+}
+
 // pend takes in a block that has just become durable, and folds what is pending
 // once it is enough, beside the caller. s.mu is held.
 func (s *Store) pend(rows []byte) error {
@@ -140,29 +184,44 @@ func (s *Store) pend(rows []byte) error {
 	if len(s.pending.rows) < s.folds.at {
 		return nil
 	}
-	if err := s.folded(); err != nil {
+	if err := s.foldedBut(foldsAtOnce - 1); err != nil {
 		return err
 	}
 	p := s.pending
 	p.sort() // here, as others look through it from now on
-	s.pending, s.spare = s.spare, nil
-	if s.pending == nil {
-		s.pending = new(pending)
+	s.pending = new(pending)
+	if n := len(s.spares); n > 0 {
+		s.pending, s.spares = s.spares[n-1], s.spares[:n-1]
 	}
 	s.pending.reset(p.to)
-	s.folding = p
-	s.foldDone = make(chan error, 1)
-	go func() { s.foldDone <- s.fold(p) }()
+	var before *folding
+	if n := len(s.folding); n > 0 {
+		before = s.folding[n-1]
+	}
+	f := &folding{rows: p, turn: make(chan struct{})}
+	s.folding = append(s.folding, f)
+	go func() {
+		defer close(f.turn)
+		f.err = s.fold(p, before)
+	}()
 	return nil
 }
 
-// folded waits for the fold that is under way, if one is. s.mu is held. Once a
-// fold has failed the store is of no use any more: what is pending is durable and
-// is folded when the store is opened again.
-func (s *Store) folded() error {
-	if s.folding != nil {
-		s.foldFailed = <-s.foldDone
-		s.spare, s.folding = s.folding, nil
+// folded waits for the folds that are under way. s.mu is held. Once one has failed
+// the store is of no use any more: what is pending is durable and is folded when the
+// store is opened again.
+func (s *Store) folded() error { return s.foldedBut(0) }
+
+// foldedBut waits for all folds that are under way but the last few.
+func (s *Store) foldedBut(few int) error {
+	for len(s.folding) > few {
+		f := s.folding[0]
+		<-f.turn
+		if s.foldFailed == nil {
+			s.foldFailed = f.err
+		}
+		s.spares = append(s.spares, f.rows)
+		s.folding = slices.Delete(s.folding, 0, 1)
 	}
 	return s.foldFailed
 }
@@ -173,11 +232,17 @@ func (s *Store) foldAll() error {
 		return err
 	}
 	s.pending.sort()
-	if s.foldFailed = s.fold(s.pending); s.foldFailed != nil {
+	if s.foldFailed = s.fold(s.pending, nil); s.foldFailed != nil {
 		return s.foldFailed
 	}
 	s.pending.reset(s.pending.to)
 	return nil
+}
+
+// isPending says whether a row of a range is not at its place yet. s.mu is held.
+func (s *Store) isPending(first, limit planner.Hash) bool {
+	return s.pending.has(first, limit) ||
+		slices.ContainsFunc(s.folding, func(f *folding) bool { return f.rows.has(first, limit) })
 }
 
 // foldRange does so if any of it lies in a range of hashes.
@@ -187,7 +252,7 @@ func (s *Store) foldRange(first, limit planner.Hash) error {
 	if s.foldFailed != nil {
 		return s.foldFailed
 	}
-	if s.folding != nil && s.folding.has(first, limit) || s.pending.has(first, limit) {
+	if s.isPending(first, limit) {
 		return s.foldAll()
 	}
 	return nil
@@ -201,15 +266,16 @@ func (s *Store) foldHash(h planner.Hash) error {
 			break
 		}
 	}
-	if s.folding != nil && s.folding.has(h, next) || s.pending.has(h, next) {
+	if s.isPending(h, next) {
 		return s.foldAll()
 	}
 	return nil
 }
 
-// fold writes sorted rows to their place, and then drops their blocks. It can be
-// repeated, from the blocks, after a crash at any point.
-func (s *Store) fold(p *pending) error {
+// fold writes sorted rows to their place, after those of the fold before, and then
+// drops their blocks. It can be repeated, from the blocks, after a crash at any
+// point.
+func (s *Store) fold(p *pending, before *folding) error {
 	const doing = "bring acknowledged rows to their place"
 	// Whatever settled them is durable first: a row at its place is a settled one.
 	b := s.db.NewBatch()
@@ -217,11 +283,23 @@ func (s *Store) fold(p *pending) error {
 	if err = errors.Join(err, s.commit(doing, b, pebble.Sync)); err != nil {
 		return err
 	}
+	var tables []string
+	if len(p.rows) >= s.folds.tables {
+		if tables, err = s.writeTables(p); err != nil {
+			return s.wrap(doing, errors.Join(err, s.removeTables(tables...)))
+		}
+	}
+	if before != nil {
+		<-before.turn
+		if before.err != nil {
+			return errors.Join(before.err, s.removeTables(tables...))
+		}
+	}
 	b = s.db.NewBatch()
-	if len(p.rows) < s.folds.tables {
+	if tables == nil {
 		err = s.foldSet(b, p)
-	} else {
-		err = s.foldTables(p)
+	} else if err = s.ingest(tables); err != nil {
+		err = errors.Join(err, s.removeTables(tables...))
 	}
 	if err == nil {
 		err = b.DeleteRange(numberKey(prefixPending, p.from), numberKey(prefixPending, p.to), nil)
@@ -254,10 +332,11 @@ func (s *Store) foldSet(b *pebble.Batch, p *pending) error {
 	return nil
 }
 
-// foldTables writes many rows as tables, of entries and of records, which the
+// writeTables writes many rows as tables, of entries and of records, which the
 // store takes in as they are: they are sorted once and compressed once, and where
-// nothing lies between their keys, as in a first load, never rewritten.
-func (s *Store) foldTables(p *pending) error {
+// nothing lies between their keys, as in a first load, never rewritten. It returns
+// the names also of those that an error cut short.
+func (s *Store) writeTables(p *pending) ([]string, error) {
 	var names [2][]string // of entries, of records
 	var parts [][]pendingRow
 	for from := 0; from < len(p.refs); {
@@ -278,14 +357,7 @@ func (s *Store) foldTables(p *pending) error {
 	go func() { done <- write(0, prefixEntry) }()
 	err := write(1, prefixRecord)
 	err = errors.Join(err, <-done)
-	all := append(names[0], names[1]...)
-	if err == nil {
-		err = s.ingest(all)
-	}
-	if err != nil {
-		return errors.Join(err, s.removeTables(all...))
-	}
-	return nil
+	return append(names[0], names[1]...), err
 }
 
 // wideGap is how many times the usual distance between two hashes a gap is: in what

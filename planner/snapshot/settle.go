@@ -181,6 +181,10 @@ func (w *settling) record(st *Settlement, e planner.Entry) error {
 		return err
 	}
 	w.value = appendRecordHead(w.value[:0], id, op.Key, op.Match)
+	dense := w.dense(st)
+	if dense {
+		w.value[0] |= recordDense
+	}
 	for i := range op.Assignments {
 		a := &op.Assignments[i]
 		if a.Send == planner.OnCreate {
@@ -198,6 +202,10 @@ func (w *settling) record(st *Settlement, e planner.Entry) error {
 		}
 		if a.Field < 0 || a.Field >= len(w.s.columns) {
 			return fmt.Errorf("operation %d names field %d, which its plan does not have", op.Seq, a.Field)
+		}
+		if dense {
+			w.value = appendCell(w.value, cell)
+			continue
 		}
 		w.value = appendField(w.value, w.s.columns[a.Field], cell)
 	}
@@ -225,6 +233,18 @@ func (w *settling) record(st *Settlement, e planner.Entry) error {
 	}
 	w.key = ownerKey(w.key[:0], id)
 	return w.b.Set(w.key, op.KeyHash[:], nil)
+}
+
+// dense says whether a record has the fields 0 to n, in that order, as one has whose
+// sync's mapping has only ever grown.
+func (w *settling) dense(st *Settlement) bool {
+	for i := range st.Op.Assignments {
+		a := &st.Op.Assignments[i]
+		if a.Send == planner.OnCreate || a.Field < 0 || a.Field >= len(w.s.columns) || w.s.columns[a.Field] != i {
+			return false
+		}
+	}
+	return len(st.Omitted) == 0
 }
 
 // displace marks the row that had a record which now is the row of key's: it knows

@@ -23,12 +23,12 @@ import (
 )
 
 const (
-	format        = 2
+	format        = 3
 	pebbleFormat  = pebble.FormatWALSyncChunks
 	cacheBytes    = 8 << 20
 	memTableBytes = 12 << 20 // several times what is pending, so that most of that is never flushed
 	blockBytes    = 16 << 10
-	lastBytes     = 32 << 10 // of a block of the last level
+	lastBytes     = 64 << 10 // of a block of the last level
 	restBytes     = 8 << 20  // of the write-ahead log that a closed store may keep
 )
 
@@ -98,10 +98,9 @@ type Store struct {
 	moved    bool  // there may be displaced rows
 	identity *Identity
 
-	pending    *pending // being filled
-	spare      *pending // to be filled next; nil while folding is it
-	folding    *pending // being brought to its place; nil where nothing is
-	foldDone   chan error
+	pending    *pending   // being filled
+	spares     []*pending // to be filled next
+	folding    []*folding // under way, in the order in which they began
 	foldFailed error
 
 	folds foldSizes
@@ -387,7 +386,7 @@ func (s *Store) load() error {
 	case v != nil && v[0] > format:
 		return &VersionError{Dir: s.dir, What: "format " + strconv.Itoa(int(v[0]))}
 	case v != nil && v[0] < format:
-		if err := s.upgrade(); err != nil {
+		if err := s.upgrade(v[0]); err != nil {
 			return s.wrap("bring the state to this version's format", err)
 		}
 	case v == nil:
@@ -408,12 +407,17 @@ func (s *Store) load() error {
 }
 
 // upgrade moves what format 1 has under other letters. What a crash leaves of it is
-// still format 1, and is done again.
-func (s *Store) upgrade() error {
+// still format 1, and is done again. Format 2 differs in entries, which are read as
+// they are and change as they are written.
+func (s *Store) upgrade(from byte) error {
 	const doing, atOnce = "bring the state to this version's format", 4 << 20
 	b := s.db.NewBatch()
 	var moved []byte
-	for _, m := range moved1 {
+	var moves []move
+	if from == 1 {
+		moves = moved1
+	}
+	for _, m := range moves {
 		err := s.each(m.from, func(key, value []byte) error {
 			if bytes.Equal(key, keyFormat) {
 				return nil
@@ -431,7 +435,7 @@ func (s *Store) upgrade() error {
 		}
 	}
 	var err error
-	for _, m := range moved1 {
+	for _, m := range moves {
 		err = errors.Join(err, b.DeleteRange([]byte{m.from}, []byte{m.from + 1}, nil))
 	}
 	err = errors.Join(err, b.Set(keyFormat, []byte{format}, nil))

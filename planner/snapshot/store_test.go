@@ -43,7 +43,7 @@ func hash(n int64) planner.Hash {
 
 func upsert(n int64) *planner.Operation {
 	return &planner.Operation{
-		Seq: n, Kind: planner.Upsert, KeyHash: hash(n), Fingerprint: planner.Hash{15: byte(n)}, Key: []string{fmt.Sprint("k", n)}, Match: fmt.Sprint("k", n),
+		Seq: n, Kind: planner.Upsert, KeyHash: hash(n), Fingerprint: planner.Hash{11: byte(n)}, Key: []string{fmt.Sprint("k", n)}, Match: fmt.Sprint("k", n),
 		Assignments: []planner.Assignment{{Field: 0, Cell: models.Cell{Text: strings.Repeat("x", 100)}, Send: planner.Always}, {Field: 1, Cell: models.NullCell, Send: planner.Keep}},
 	}
 }

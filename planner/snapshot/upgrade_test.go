@@ -103,6 +103,48 @@ func exported(t *testing.T, s *snapshot.Store) string {
 	return b.String()
 }
 
+// TestUpgradeOfEntries opens a store of format 2, whose entries had whole hashes for
+// fingerprints.
+func TestUpgradeOfEntries(t *testing.T) {
+	fs := vfs.NewMem()
+	s := open(t, fs)
+	fill(t, s, 500)
+	want := exported(t, s)
+	closeStore(t, s)
+
+	db, err := pebble.Open("state", &pebble.Options{FS: fs, FormatMajorVersion: pebble.FormatWALSyncChunks, Logger: quiet{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	it, err := db.NewIter(&pebble.IterOptions{LowerBound: []byte("e"), UpperBound: []byte("f")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries := 0
+	for it.First(); it.Valid(); it.Next() {
+		const acked = 1 << 2
+		old := append([]byte{acked}, it.Value()[1:13]...)
+		if err := db.Set(bytes.Clone(it.Key()), append(old, "tail"...), nil); err != nil {
+			t.Fatal(err)
+		}
+		entries++
+	}
+	if err := errors.Join(it.Close(), db.Set([]byte("mformat"), []byte{2}, pebble.Sync), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if entries != 500 {
+		t.Fatalf("%d entries", entries)
+	}
+	s = open(t, fs)
+	defer closeStore(t, s)
+	if got := exported(t, s); got != want {
+		t.Error("the upgraded store has other rows")
+	}
+	if s.Rows() != 500 {
+		t.Errorf("%d rows", s.Rows())
+	}
+}
+
 type quiet struct{}
 
 func (quiet) Infof(string, ...any)  {}
