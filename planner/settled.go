@@ -46,6 +46,16 @@ func (s *SettledSet) Has(seq int64) bool {
 	return w < int64(len(s.words)) && s.words[w]&(1<<(seq&63)) != 0
 }
 
+// HasAny reports whether any number of a range is in the set.
+func (s *SettledSet) HasAny(r SeqRange) bool {
+	for seq := r.From; seq < r.To; seq++ {
+		if s.Has(seq) {
+			return true
+		}
+	}
+	return false
+}
+
 // Len returns how many numbers the set holds.
 func (s *SettledSet) Len() int64 {
 	if s == nil {

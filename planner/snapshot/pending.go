@@ -3,19 +3,12 @@ package snapshot
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
-	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/objstorage/objstorageprovider"
-	"github.com/cockroachdb/pebble/v2/sstable"
-	"github.com/cockroachdb/pebble/v2/sstable/block"
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/klauspost/compress/s2"
 
 	"coho/planner"
@@ -33,8 +26,6 @@ type foldSizes struct {
 
 var folds = foldSizes{at: 3 << 20, tables: 1 << 20}
 
-const tablePattern = "fold-"
-
 // pending are rows that were acknowledged, durably, as blocks, and that are not
 // yet at their place in the store.
 //
@@ -43,8 +34,10 @@ type pending struct {
 	rows  []byte
 	refs  []pendingRow
 	spare []pendingRow // of sort
-	from  uint64       // number of the first block
-	to    uint64       // number after the last block's
+	// tables are those that the rows are in already; nil where they are in rows.
+	tables *tables
+	from   uint64 // number of the first block
+	to     uint64 // number after the last block's
 }
 
 // pendingRow is where a row lies.
@@ -56,7 +49,7 @@ type pendingRow struct {
 func (p *pending) empty() bool { return p.to == p.from }
 
 func (p *pending) reset(from uint64) {
-	p.rows, p.refs, p.from, p.to = p.rows[:0], p.refs[:0], from, from
+	p.rows, p.refs, p.tables, p.from, p.to = p.rows[:0], p.refs[:0], nil, from, from
 }
 
 // has says whether a row lies in a range; the zero limit is none.
@@ -84,6 +77,12 @@ func appendPending(dst []byte, h planner.Hash, entry, record []byte) []byte {
 func (p *pending) add(rows []byte) error {
 	at := len(p.rows)
 	p.rows = append(p.rows, rows...)
+	p.to++
+	return p.index(at)
+}
+
+// index finds the rows from a place on.
+func (p *pending) index(at int) error {
 	for at < len(p.rows) {
 		h, _, _, end, err := pendingAt(p.rows, at)
 		if err != nil {
@@ -92,7 +91,6 @@ func (p *pending) add(rows []byte) error {
 		p.refs = append(p.refs, pendingRow{hash: h, at: uint32(at)})
 		at = end
 	}
-	p.to++
 	return nil
 }
 
@@ -184,6 +182,11 @@ func (s *Store) pend(rows []byte) error {
 	if len(s.pending.rows) < s.folds.at {
 		return nil
 	}
+	return s.foldBeside()
+}
+
+// foldBeside folds what is pending beside the caller. s.mu is held.
+func (s *Store) foldBeside() error {
 	if err := s.foldedBut(foldsAtOnce - 1); err != nil {
 		return err
 	}
@@ -194,6 +197,12 @@ func (s *Store) pend(rows []byte) error {
 		s.pending, s.spares = s.spares[n-1], s.spares[:n-1]
 	}
 	s.pending.reset(p.to)
+	s.startFold(p)
+	return nil
+}
+
+// startFold folds sorted rows beside the caller, after all that are under way.
+func (s *Store) startFold(p *pending) {
 	var before *folding
 	if n := len(s.folding); n > 0 {
 		before = s.folding[n-1]
@@ -204,7 +213,6 @@ func (s *Store) pend(rows []byte) error {
 		defer close(f.turn)
 		f.err = s.fold(p, before)
 	}()
-	return nil
 }
 
 // folded waits for the folds that are under way. s.mu is held. Once one has failed
@@ -220,7 +228,9 @@ func (s *Store) foldedBut(few int) error {
 		if s.foldFailed == nil {
 			s.foldFailed = f.err
 		}
-		s.spares = append(s.spares, f.rows)
+		if f.rows.tables == nil {
+			s.spares = append(s.spares, f.rows)
+		}
 		s.folding = slices.Delete(s.folding, 0, 1)
 	}
 	return s.foldFailed
@@ -283,23 +293,23 @@ func (s *Store) fold(p *pending, before *folding) error {
 	if err = errors.Join(err, s.commit(doing, b, pebble.Sync)); err != nil {
 		return err
 	}
-	var tables []string
-	if len(p.rows) >= s.folds.tables {
-		if tables, err = s.writeTables(p); err != nil {
-			return s.wrap(doing, errors.Join(err, s.removeTables(tables...)))
+	written := p.tables
+	if written == nil && len(p.rows) >= s.folds.tables {
+		if written, err = s.writeTables(p); err != nil {
+			return s.wrap(doing, err)
 		}
 	}
 	if before != nil {
 		<-before.turn
 		if before.err != nil {
-			return errors.Join(before.err, s.removeTables(tables...))
+			return before.err // what is written is removed when the store is opened again, or needed then
 		}
 	}
 	b = s.db.NewBatch()
-	if tables == nil {
+	if written == nil {
 		err = s.foldSet(b, p)
-	} else if err = s.ingest(tables); err != nil {
-		err = errors.Join(err, s.removeTables(tables...))
+	} else {
+		err = s.ingest(written.names(s))
 	}
 	if err == nil {
 		err = b.DeleteRange(numberKey(prefixPending, p.from), numberKey(prefixPending, p.to), nil)
@@ -332,135 +342,13 @@ func (s *Store) foldSet(b *pebble.Batch, p *pending) error {
 	return nil
 }
 
-// writeTables writes many rows as tables, of entries and of records, which the
-// store takes in as they are: they are sorted once and compressed once, and where
-// nothing lies between their keys, as in a first load, never rewritten. It returns
-// the names also of those that an error cut short.
-func (s *Store) writeTables(p *pending) ([]string, error) {
-	var names [2][]string // of entries, of records
-	var parts [][]pendingRow
-	for from := 0; from < len(p.refs); {
-		to := from + p.stretch(from)
-		parts, from = append(parts, p.refs[from:to]), to
-	}
-	write := func(kind int, prefix byte) error {
-		for i, part := range parts {
-			name := s.opts.FS.PathJoin(s.dir, fmt.Sprintf("%s%d-%d-%c", tablePattern, p.from, i, prefix))
-			names[kind] = append(names[kind], name)
-			if err := s.writeTable(name, prefix, p.rows, part); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	done := make(chan error, 1)
-	go func() { done <- write(0, prefixEntry) }()
-	err := write(1, prefixRecord)
-	err = errors.Join(err, <-done)
-	return append(names[0], names[1]...), err
-}
-
-// wideGap is how many times the usual distance between two hashes a gap is: in what
-// hashes do by chance there is none as wide among a million.
-const wideGap = 32
-
-// stretch is the number of rows, from one on, that lie in one stretch of hashes. A
-// gap is where a batch is missing that is settled before or after this fold: one
-// table over both sides of it would lie across that batch's.
-func (p *pending) stretch(from int) int {
-	at := func(i int) uint64 { return binary.BigEndian.Uint64(p.refs[i].hash[:]) }
-	last := len(p.refs) - 1
-	usual := p.usualGap()
-	for i := from; i < last; i++ {
-		if (at(i+1)-at(i))/wideGap > usual {
-			return i + 1 - from
-		}
-	}
-	return len(p.refs) - from
-}
-
-// usualGap is the median distance of neighbours, of some of them.
-func (p *pending) usualGap() uint64 {
-	var some []uint64
-	for i, step := 1, max(len(p.refs)/256, 1); i < len(p.refs); i += step {
-		some = append(some, binary.BigEndian.Uint64(p.refs[i].hash[:])-binary.BigEndian.Uint64(p.refs[i-1].hash[:]))
-	}
-	slices.Sort(some)
-	if len(some) == 0 {
-		return 0
-	}
-	return some[len(some)/2]
-}
-
-func (s *Store) writeTable(name string, prefix byte, rows []byte, refs []pendingRow) (err error) {
-	f, err := s.opts.FS.Create(name, vfs.WriteCategoryUnspecified)
-	if err != nil {
-		return err
-	}
-	o := s.opts.MakeWriterOptions(len(s.opts.Levels)-1, s.db.TableFormat())
-	if prefix == prefixEntry {
-		o.Compression = block.NoCompression // hashes are what they are
-	}
-	w := sstable.NewWriter(objstorageprovider.NewFileWritable(f), o)
-	defer func() { err = errors.Join(err, w.Close()) }()
-	var key []byte
-	for i := range refs {
-		h, entry, record, _, err := pendingAt(rows, int(refs[i].at))
-		if err != nil {
-			return err
-		}
-		value := entry
-		if prefix == prefixRecord {
-			value = record
-		}
-		key = hashKey(key[:0], prefix, h)
-		if err := w.Set(key, value); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// ingest has the store take in tables. It does not outlast a failure that would
-// leave Pebble waiting for ever.
-func (s *Store) ingest(names []string) error {
-	done := make(chan error, 1)
-	go func() { done <- s.db.Ingest(context.Background(), names) }()
-	select {
-	case err := <-done:
-		return errors.Join(s.log.failure(), err)
-	case <-s.log.failed:
-		return s.log.failure()
-	}
-}
-
-// removeTables removes tables that were not taken in.
-func (s *Store) removeTables(names ...string) error {
-	var errs []error
-	for _, name := range names {
-		if err := s.opts.FS.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
-}
-
 // loadPending folds what a crash has left pending.
 func (s *Store) loadPending() error {
-	left, err := s.opts.FS.List(s.dir)
-	if err != nil {
-		return err
-	}
-	for _, name := range left {
-		if strings.HasPrefix(name, tablePattern) {
-			err = errors.Join(err, s.removeTables(s.opts.FS.PathJoin(s.dir, name)))
-		}
-	}
-	if err != nil {
+	if err := s.removeLeftovers(); err != nil {
 		return err
 	}
 	var rows []byte
-	err = s.each(prefixPending, func(key, value []byte) error {
+	err := s.each(prefixPending, func(key, value []byte) error {
 		if len(key) != 9 {
 			return errDamaged
 		}
@@ -468,7 +356,16 @@ func (s *Store) loadPending() error {
 		if s.pending.empty() {
 			s.pending.reset(n)
 		}
-		var err error
+		t, err := decodeTables(value)
+		switch {
+		case err == nil && t != nil && n == s.pending.to:
+			return s.loadLot(t)
+		case err == nil && t != nil:
+			err = errDamaged
+		}
+		if err != nil {
+			return fmt.Errorf("%w: acknowledged rows %d", err, n)
+		}
 		if rows, err = s2.Decode(rows[:cap(rows)], value); err != nil || n != s.pending.to {
 			return fmt.Errorf("%w: acknowledged rows %d", errDamaged, n)
 		}

@@ -54,8 +54,92 @@ func (s *Store) Settle(batch uint64, settlements []Settlement, last bool) error 
 }
 
 func (s *Store) settle(batch uint64, settlements []Settlement, last bool) (wait func() error, err error) {
+	const doing = "settle a batch"
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	w, err := s.encode(batch, settlements)
+	if err != nil {
+		return nil, err
+	}
+	var lot *pending
+	if s.isLot(w) {
+		if lot, err = s.writeLot(w); err != nil {
+			return nil, s.wrap(doing, errors.Join(err, w.b.Close()))
+		}
+		if !s.isCurrent(w) {
+			err := errors.Join(s.removeTables(lot.tables.names(s)...), w.b.Close())
+			if err != nil {
+				return nil, s.wrap(doing, err)
+			}
+			s.giveBlock(w.block)
+			lot = nil
+			if w, err = s.encode(batch, settlements); err != nil {
+				return nil, err
+			}
+		}
+	}
+	err = w.b.Set(keyRows, count(s.rows+w.rows), nil)
+	if lot != nil {
+		err = errors.Join(err, w.b.Set(numberKey(prefixPending, s.pending.to), lot.tables.append(nil), nil))
+	} else if len(w.block) > 0 {
+		s.packed = s2.Encode(s.packed[:cap(s.packed)], w.block)
+		err = errors.Join(err, w.b.Set(numberKey(prefixPending, s.pending.to), s.packed, nil))
+	}
+	revision := s.revision
+	if len(w.seqs) > 0 {
+		var bad error
+		revision, bad = revise(w.b)
+		err = errors.Join(err, bad, w.b.Set(numberKey(prefixSettled, s.sets), w.seqs.AppendBinary(nil), nil))
+	}
+	if last {
+		err = errors.Join(err, w.b.Delete(numberKey(prefixBatch, batch), nil))
+	}
+	if err != nil {
+		return nil, s.wrap(doing, err)
+	}
+	if wait, err = s.apply(doing, w.b); err != nil {
+		return nil, err
+	}
+	s.rows += w.rows
+	s.revision = revision
+	s.owned, s.moved = w.owned, w.moved
+	if len(w.seqs) > 0 {
+		s.sets++
+		s.settled.Add(w.seqs)
+	}
+	if last {
+		delete(s.open, batch)
+	}
+	if lot != nil {
+		err = s.pendLot(lot)
+	} else if len(w.block) > 0 {
+		err = s.pend(w.block)
+	}
+	s.giveBlock(w.block)
+	return wait, err
+}
+
+// takeBlock returns a buffer to be used again. s.mu is held.
+func (s *Store) takeBlock() []byte {
+	n := len(s.blocks)
+	if n == 0 {
+		return nil
+	}
+	b := s.blocks[n-1]
+	s.blocks = s.blocks[:n-1]
+	return b[:0]
+}
+
+// giveBlock takes it back. s.mu is held.
+func (s *Store) giveBlock(b []byte) {
+	if len(s.blocks) < lotsAtOnce {
+		s.blocks = append(s.blocks, b)
+	}
+}
+
+// encode makes what a Settle writes, but for what depends on those that come before
+// it. s.mu is held.
+func (s *Store) encode(batch uint64, settlements []Settlement) (*settling, error) {
 	if s.plan == nil {
 		return nil, fmt.Errorf("settle batch %d: %w", batch, errNoPlan)
 	}
@@ -68,63 +152,32 @@ func (s *Store) settle(batch uint64, settlements []Settlement, last bool) (wait 
 	}
 	slices.SortStableFunc(order, func(x, y int) int { return cmp.Compare(settlements[x].Op.Seq, settlements[y].Op.Seq) })
 
-	w := settling{s: s, b: s.db.NewBatch(), block: s.block[:0], owned: s.owned, moved: s.moved}
+	w := &settling{s: s, b: s.db.NewBatch(), batch: batch, plan: s.plan, block: s.takeBlock(), owned: s.owned, moved: s.moved}
 	if err := w.findOwners(settlements); err != nil {
 		return nil, s.wrap("settle a batch", errors.Join(err, w.b.Close()))
 	}
-	var seqs planner.Seqs
 	for _, i := range order {
 		st := &settlements[i]
-		if n := len(seqs); s.settled.Has(st.Op.Seq) || n > 0 && seqs[n-1].To > st.Op.Seq {
+		if n := len(w.seqs); s.settled.Has(st.Op.Seq) || n > 0 && w.seqs[n-1].To > st.Op.Seq {
 			continue
 		}
 		if err := w.one(st); err != nil {
 			return nil, s.wrap("settle a batch", errors.Join(err, w.b.Close()))
 		}
-		seqs = seqs.Append(st.Op.Seq)
+		w.seqs = w.seqs.Append(st.Op.Seq)
 	}
-	err = w.b.Set(keyRows, count(s.rows+w.rows), nil)
-	if s.block = w.block; len(w.block) > 0 {
-		s.packed = s2.Encode(s.packed[:cap(s.packed)], w.block)
-		err = errors.Join(err, w.b.Set(numberKey(prefixPending, s.pending.to), s.packed, nil))
-	}
-	revision := s.revision
-	if len(seqs) > 0 {
-		var bad error
-		revision, bad = revise(w.b)
-		err = errors.Join(err, bad, w.b.Set(numberKey(prefixSettled, s.sets), seqs.AppendBinary(nil), nil))
-	}
-	if last {
-		err = errors.Join(err, w.b.Delete(numberKey(prefixBatch, batch), nil))
-	}
-	if err != nil {
-		return nil, s.wrap("settle a batch", err)
-	}
-	if wait, err = s.apply("settle a batch", w.b); err != nil {
-		return nil, err
-	}
-	s.rows += w.rows
-	s.revision = revision
-	s.owned, s.moved = w.owned, w.moved
-	if len(seqs) > 0 {
-		s.sets++
-		s.settled.Add(seqs)
-	}
-	if last {
-		delete(s.open, batch)
-	}
-	if len(w.block) == 0 {
-		return wait, nil
-	}
-	return wait, s.pend(w.block)
+	return w, nil
 }
 
 // settling is one Settle under way.
 type settling struct {
 	s          *Store
 	b          *pebble.Batch
-	rows       int64  // by how much the count of rows changes
-	block      []byte // acknowledged rows, as appendPending has them
+	batch      uint64
+	plan       *PlanRef
+	seqs       planner.Seqs // that are settled by it
+	rows       int64        // by how much the count of rows changes
+	block      []byte       // acknowledged rows, as appendPending has them
 	key, value []byte
 	entryValue []byte
 

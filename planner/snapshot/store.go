@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -102,10 +103,12 @@ type Store struct {
 	spares     []*pending // to be filled next
 	folding    []*folding // under way, in the order in which they began
 	foldFailed error
+	lots       atomic.Uint64 // number of the last tables
 
 	folds foldSizes
 
-	block, packed []byte // of Settle, to be used again
+	blocks [][]byte // of Settle, to be used again
+	packed []byte
 }
 
 var _ planner.Snapshot = (*Store)(nil)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -86,44 +87,65 @@ func (l *noteList) Err() error          { return nil }
 // operation is settled exactly where its entry is there, the count is exact, and
 // what a call has acknowledged is there.
 //
-// Acknowledged rows come to their place in the three ways there are: at the end,
-// beside the settling by batches, and beside it by tables.
+// Acknowledged rows come to their place in the four ways there are: at the end,
+// beside the settling by batches, beside it by tables, and as the tables that they
+// are made durable in, of several callers.
 func TestCrashWhileSettling(t *testing.T) {
-	for name, sizes := range map[string][2]int{"at the end": {1 << 30, 1 << 30}, "batches": {3000, 1 << 30}, "tables": {3000, 1}} {
+	for name, c := range map[string]struct {
+		at, tables int
+		callers    int64
+		matchIsKey bool
+	}{
+		"at the end":    {1 << 30, 1 << 30, 1, false},
+		"batches":       {3000, 1 << 30, 1, false},
+		"tables":        {3000, 1, 1, false},
+		"lots":          {3000, 1, 1, true},
+		"lots, callers": {3000, 1, 3, true},
+		// A third of each batch is less than a lot.
+		"lots and batches": {3000, 4000, 3, true},
+	} {
 		t.Run(name, func(t *testing.T) {
-			defer snapshot.FoldAt(sizes[0], sizes[1])()
-			crashWhileSettling(t)
+			defer snapshot.FoldAt(c.at, c.tables)()
+			crashWhileSettling(t, c.callers, c.matchIsKey)
 		})
 	}
 }
 
-func crashWhileSettling(t *testing.T) {
+func crashWhileSettling(t *testing.T, callers int64, matchIsKey bool) {
 	fs := newCrashable()
 	s := open(t, fs)
 	defer closeStore(t, s)
-	if err := s.SetActivePlan(ref); err != nil {
+	if err := errors.Join(s.SetIdentity(snapshot.Identity{MatchIsKey: matchIsKey}), s.SetActivePlan(ref)); err != nil {
 		t.Fatal(err)
 	}
 	const rounds, size = 60, 50
 	var acked atomic.Int64
 	done := make(chan error, 1)
-	go func() {
-		for i := int64(0); i < rounds; i++ {
+	settle := func(caller int64) error {
+		for i := caller; i < rounds; i += callers {
 			out, seqs := applied(i*size, (i+1)*size)
 			n, err := s.Begin(snapshot.Batch{API: "rest", Handle: fmt.Sprint("h", i), Seqs: seqs})
 			if err == nil {
-				err = s.Settle(n, out[:size/2], false)
+				err = s.Settle(n, out[:size/3], false)
 			}
 			if err == nil {
 				err = s.Settle(n, out, true)
 			}
 			if err != nil {
-				done <- err
-				return
+				return err
 			}
-			acked.Store((i + 1) * size)
+			acked.Add(size)
 		}
-		done <- nil
+		return nil
+	}
+	go func() {
+		errs := make([]error, callers)
+		var wg sync.WaitGroup
+		for i := range callers {
+			wg.Go(func() { errs[i] = settle(i) })
+		}
+		wg.Wait()
+		done <- errors.Join(errs...)
 	}()
 	rng := rand.New(rand.NewPCG(5, 6))
 	crashes := 0
@@ -160,10 +182,10 @@ func crashWhileSettling(t *testing.T) {
 			t.Fatalf("after a crash: %d entries, %d settled, counted %d, promised %d", entries, settled.Len(), after.Rows(), promised)
 		}
 		batches, err := after.OpenBatches()
-		if err != nil || len(batches) > 1 {
+		if err != nil || int64(len(batches)) > callers {
 			t.Fatalf("%d open batches, %v", len(batches), err)
 		}
-		if len(batches) == 1 && (batches[0].Seqs.Len() != size || batches[0].Handle == "") {
+		if len(batches) > 0 && (batches[0].Seqs.Len() != size || batches[0].Handle == "") {
 			t.Errorf("the open batch is %+v", batches[0])
 		}
 		closeStore(t, after)
