@@ -14,7 +14,7 @@
 //	t Id    H of the row that last acknowledged the record with this Id
 //	u H     another row has acknowledged this row's record since; no value
 //	v N     an open batch, N its number
-//	w N     acknowledged rows that are not at their place yet, as a block
+//	w N     acknowledged rows that are not at their place yet, as a block or as tables
 //	x N     a set of settled operations of the active plan
 //	y name  one of: identity, revision, rows, fields, plan, batches, notes, importing
 //	mformat the format's number
@@ -42,15 +42,22 @@
 //
 // # How rows get to their place
 //
-// Settle writes the rows of a batch as one block, compressed by S2, which makes them
+// A Settle of many rows, from 1 MiB on, writes them as two tables, of entries and of
+// records, beside what other callers do; once those are durable the batch commits
+// with a note of their names, and then Pebble takes them in as they are. So every row
+// is compressed once and written once. Rows that change the index of owners go the
+// other way.
+//
+// A Settle of less writes the rows as one block, compressed by S2, which makes them
 // durable at the price of one key. The same rows gather in memory, and once there
-// are 3 MiB of them they are sorted and written as two tables, of entries and of
-// records, which Pebble takes in as they are; the block goes then. Two such lots are
-// compressed side by side, and taken in one after the other. A plan comes in
-// the order of the hash, so the tables of a first load lie side by side on the last
-// level at once and no compaction writes them again. What a crash leaves as blocks
-// is brought to its place when the store is opened, and whoever reads a row that is
-// still in memory, or finishes the plan, has it brought there first.
+// are 3 MiB of them they are sorted and written as such tables; the block goes then.
+// Two of these are compressed side by side. Whatever its way, all is taken in in the
+// order in which it was settled.
+//
+// A plan comes in the order of the hash, so the tables of a first load lie side by side
+// on the last level at once and no compaction writes them again. What a crash leaves
+// as blocks and tables is brought to its place when the store is opened, and whoever
+// reads a row that is not there yet, or finishes the plan, has it brought there first.
 //
 // The last level is compressed by zstd in blocks of 32 KiB, but for entries, which
 // are hashes. Ten million rows of ten typical CRM columns (161 bytes as text) are
