@@ -146,17 +146,16 @@ func (s *Store) encode(batch uint64, settlements []Settlement) (*settling, error
 	if _, ok := s.open[batch]; !ok {
 		return nil, fmt.Errorf("settle batch %d: it is not open", batch)
 	}
-	order := make([]int, len(settlements))
-	for i := range order {
-		order[i] = i
+	bySeq := func(a, b Settlement) int { return cmp.Compare(a.Op.Seq, b.Op.Seq) }
+	if !slices.IsSortedFunc(settlements, bySeq) {
+		settlements = slices.Clone(settlements)
+		slices.SortStableFunc(settlements, bySeq)
 	}
-	slices.SortStableFunc(order, func(x, y int) int { return cmp.Compare(settlements[x].Op.Seq, settlements[y].Op.Seq) })
-
 	w := &settling{s: s, b: s.db.NewBatch(), batch: batch, plan: s.plan, block: s.takeBlock(), owned: s.owned, moved: s.moved}
 	if err := w.findOwners(settlements); err != nil {
 		return nil, s.wrap("settle a batch", errors.Join(err, w.b.Close()))
 	}
-	for _, i := range order {
+	for i := range settlements {
 		st := &settlements[i]
 		if n := len(w.seqs); s.settled.Has(st.Op.Seq) || n > 0 && w.seqs[n-1].To > st.Op.Seq {
 			continue

@@ -83,7 +83,7 @@ func (s *Store) isLot(w *settling) bool {
 // writeLot writes the rows of a Settle as tables, durably, while others settle. s.mu
 // is held, but not meanwhile.
 func (s *Store) writeLot(w *settling) (*pending, error) {
-	p := &pending{rows: w.block}
+	p := &pending{rows: w.block, refs: make([]pendingRow, 0, w.seqs.Len())}
 	s.mu.Unlock()
 	defer s.mu.Lock()
 	if err := p.index(0); err != nil {
