@@ -11,8 +11,9 @@ import (
 	"coho/planner"
 )
 
-// settleRows is how many outcomes are recorded at once.
-const settleRows = 2000
+// settleRows is how many outcomes are recorded at once: so many that the snapshot
+// takes them as tables.
+const settleRows = 10_000
 
 // runJob sends a job and settles its rows. all is false where the run stopped
 // with some of them still planned. The job's file is gone afterwards.

@@ -247,9 +247,10 @@ func TestJobSurvivesTheRun(t *testing.T) {
 
 // A crash between the settling of a job's rows leaves some of them settled.
 func TestSettlingSurvivesTheRun(t *testing.T) {
+	const rows = settleRows * 5 / 4
 	w := newWorld(t, emulator.Options{})
 	target := w.open(accountSync(models.ModeInsert, "bulk"))
-	l := w.ledger(many(planner.Insert, 5000))
+	l := w.ledger(many(planner.Insert, rows))
 	full := errors.New("disk full")
 	settles := 0
 	l.onSettle = func(uint64) error {
@@ -265,8 +266,8 @@ func TestSettlingSurvivesTheRun(t *testing.T) {
 		t.Fatalf("%d outcomes", len(l.outcomes))
 	}
 	w.mustApply(target, l)
-	l.want(destinations.Created, 5000)
-	w.once(5000)
+	l.want(destinations.Created, rows)
+	w.once(rows)
 }
 
 // The handle cannot be recorded: nothing may go up.

@@ -42,7 +42,7 @@
 //
 // # How rows get to their place
 //
-// A Settle of many rows, from 1 MiB on, writes them as two tables, of entries and of
+// A Settle of many rows, from 512 KiB on, writes them as two tables, of entries and of
 // records, beside what other callers do; once those are durable the batch commits
 // with a note of their names, and then Pebble takes them in as they are. So every row
 // is compressed once and written once. Rows that change the index of owners go the

@@ -22,9 +22,11 @@ type foldSizes struct {
 	// tables is from how much on what is pending becomes tables of its own: less
 	// is not worth their files.
 	tables int
+	// lots is from how much on what one Settle brings becomes tables at once.
+	lots int
 }
 
-var folds = foldSizes{at: 3 << 20, tables: 1 << 20}
+var folds = foldSizes{at: 3 << 20, tables: 1 << 20, lots: 512 << 10}
 
 // pending are rows that were acknowledged, durably, as blocks, and that are not
 // yet at their place in the store.

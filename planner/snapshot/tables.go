@@ -77,7 +77,7 @@ func decodeTables(v []byte) (*tables, error) {
 // isLot says whether the rows of a Settle are worth tables of their own, and what
 // else it writes does not depend on what others write meanwhile.
 func (s *Store) isLot(w *settling) bool {
-	return len(w.block) >= s.folds.tables && s.identity != nil && s.identity.MatchIsKey && !s.moved
+	return len(w.block) >= s.folds.lots && s.identity != nil && s.identity.MatchIsKey && !s.moved
 }
 
 // writeLot writes the rows of a Settle as tables, durably, while others settle. s.mu
