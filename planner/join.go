@@ -75,6 +75,8 @@ func (b *builder) join(ctx context.Context) (err error) {
 	for i := range outs {
 		outs[i] = make(chan *outChunk, chunksAhead)
 	}
+	// Whether a piece turned out to be empty, told before its channel is closed.
+	empty := make([]bool, len(outs))
 	pool := &sync.Pool{New: func() any { return &outChunk{fields: make([]int64, len(b.fields))} }}
 	begun := make(chan struct{}, piecesAhead)
 	var taken atomic.Int64
@@ -93,15 +95,21 @@ func (b *builder) join(ctx context.Context) (err error) {
 				if n >= len(outs) {
 					return
 				}
-				if err := j.piece(l, n/pieces, n%pieces, outs[n]); err != nil {
+				var err error
+				if empty[n], err = j.piece(l, n/pieces, n%pieces, outs[n]); err != nil {
 					cancel(err)
 					return
+				}
+				// What nothing waits for counts no longer: else the pieces of a group
+				// that is not cut would keep the others from the next group.
+				if empty[n] {
+					<-begun
 				}
 				close(outs[n])
 			}
 		})
 	}
-	err = b.collect(ctx, outs, begun, pool)
+	err = b.collect(ctx, outs, empty, begun, pool)
 	if err != nil {
 		cancel(err)
 	}
@@ -125,8 +133,8 @@ func (b *builder) countValues(counted []*valueCount) {
 }
 
 // collect writes the workers' chunks, piece by piece.
-func (b *builder) collect(ctx context.Context, outs []chan *outChunk, begun <-chan struct{}, pool *sync.Pool) error {
-	for _, out := range outs {
+func (b *builder) collect(ctx context.Context, outs []chan *outChunk, empty []bool, begun <-chan struct{}, pool *sync.Pool) error {
+	for i, out := range outs {
 		for {
 			var c *outChunk
 			var more bool
@@ -144,7 +152,9 @@ func (b *builder) collect(ctx context.Context, outs []chan *outChunk, begun <-ch
 			c.reset()
 			pool.Put(c)
 		}
-		<-begun
+		if !empty[i] {
+			<-begun
+		}
 	}
 	return nil
 }
@@ -195,15 +205,16 @@ func (b *builder) add(c *outChunk) error {
 	return nil
 }
 
-// piece joins the n-th piece of a group.
-func (j *joiner) piece(l *loader, group, n int, out chan<- *outChunk) (err error) {
+// piece joins the n-th piece of a group. It is empty where the first one is all of
+// the group.
+func (j *joiner) piece(l *loader, group, n int, out chan<- *outChunk) (empty bool, err error) {
 	p, err := l.get(group, n)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer func() { err = errors.Join(err, l.done(group, p)) }()
 	if n > 0 && !p.cut && p.spread == nil {
-		return nil // the first one is all of it
+		return true, nil
 	}
 	j.out, j.expected = out, p.expected
 	j.begin()
@@ -217,9 +228,9 @@ func (j *joiner) piece(l *loader, group, n int, out chan<- *outChunk) (err error
 		err = j.merge(p.chunks, p.refs, rangeStart(0, uint64(group), l.width), rangeStart(0, uint64(group)+1, l.width))
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
-	return j.flush()
+	return false, j.flush()
 }
 
 // rangeStart is the first hash of the n-th of 1<<width ranges behind prefix; the
