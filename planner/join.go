@@ -300,14 +300,14 @@ func (j *joiner) part(from *spill, part int, prefix uint64, depth int) (err erro
 				return err
 			}
 		}
-		if j.refs, err = sortRows(j.refs[:0], chunks, nil); err != nil {
+		if j.refs, err = j.sorter.rows(j.refs, chunks, nil); err != nil {
 			return err
 		}
 		return j.merge(chunks, j.refs, rangeStart(own, 0, bits), rangeStart(own, 1, bits))
 	case depth >= maxSplits:
 		chunks, counts, err := distinct(from.stream(part))
 		if err == nil {
-			j.refs, err = sortRows(j.refs[:0], chunks, counts)
+			j.refs, err = j.sorter.rows(j.refs, chunks, counts)
 		}
 		if err == nil {
 			err = j.merge(chunks, j.refs, rangeStart(own, 0, bits), rangeStart(own, 1, bits))

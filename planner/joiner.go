@@ -14,15 +14,16 @@ import (
 
 // joiner joins pieces of partitions, one after another. Each worker has its own.
 type joiner struct {
-	ctx   context.Context // bounds the join, which owns the joiner
-	b     *builder
-	spec  *Spec
-	pool  *sync.Pool
-	eval  Evaluator
-	out   chan<- *outChunk
-	chunk *outChunk
-	load  []byte
-	refs  []rowRef
+	ctx    context.Context // bounds the join, which owns the joiner
+	b      *builder
+	spec   *Spec
+	pool   *sync.Pool
+	eval   Evaluator
+	out    chan<- *outChunk
+	chunk  *outChunk
+	load   []byte
+	refs   []rowRef
+	sorter sorter
 	// expected are the keys of the partition that the order log has and whose
 	// rows were not where it has them; walked of them lie before the entry.
 	expected []Hash

@@ -43,9 +43,16 @@ func compareRefs(a, b rowRef) int {
 	return 0
 }
 
-// sortRows lists the rows of chunks by key hash. counts says of how many rows each
-// is the only one that was kept; nil where all were.
-func sortRows(refs []rowRef, chunks [][]byte, counts map[Hash]uint32) ([]rowRef, error) {
+// sorter sorts rows in memory that it uses again.
+type sorter struct {
+	spare []rowRef
+	ends  []uint32 // by bucket
+}
+
+// rows lists the rows of chunks by key hash, in dst's memory or its own. counts says
+// of how many rows each is the only one that was kept; nil where all were.
+func (s *sorter) rows(dst []rowRef, chunks [][]byte, counts map[Hash]uint32) ([]rowRef, error) {
+	refs := dst[:0]
 	for c, chunk := range chunks {
 		for off := 0; off < len(chunk); {
 			if len(chunk)-off < rowHeader {
@@ -59,8 +66,56 @@ func sortRows(refs []rowRef, chunks [][]byte, counts map[Hash]uint32) ([]rowRef,
 			off += rowHeader + int(binary.BigEndian.Uint32(chunk[off+32:]))
 		}
 	}
-	slices.SortFunc(refs, compareRefs)
-	return refs, nil
+	return s.sort(refs), nil
+}
+
+// fewRows is up to how many rows are compared at once, and rowsABucket how many
+// of more fall into one bucket on average.
+const (
+	fewRows     = 32
+	rowsABucket = 4
+)
+
+// sort puts rows in order: into buckets by where their hashes lie between the first
+// and the last, which hashes do evenly, and then each bucket by comparing. What
+// rows held before belongs to the sorter afterwards.
+func (s *sorter) sort(rows []rowRef) []rowRef {
+	if len(rows) <= fewRows {
+		slices.SortFunc(rows, compareRefs)
+		return rows
+	}
+	first, last := rows[0].hi, rows[0].hi
+	for i := range rows {
+		first, last = min(first, rows[i].hi), max(last, rows[i].hi)
+	}
+	width := bits.Len(uint(len(rows) / rowsABucket))
+	shift := max(bits.Len64(last-first)-width, 0)
+	buckets := int((last-first)>>shift) + 1
+	s.ends = slices.Grow(s.ends[:0], buckets)[:buckets]
+	clear(s.ends)
+	for i := range rows {
+		s.ends[(rows[i].hi-first)>>shift]++
+	}
+	var at uint32
+	for b, n := range s.ends {
+		s.ends[b] = at // where the bucket begins, until its rows are there
+		at += n
+	}
+	out := slices.Grow(s.spare[:0], len(rows))[:len(rows)]
+	for i := range rows {
+		end := &s.ends[(rows[i].hi-first)>>shift]
+		out[*end] = rows[i]
+		*end++
+	}
+	at = 0
+	for _, end := range s.ends {
+		if end-at > 1 {
+			slices.SortFunc(out[at:end], compareRefs)
+		}
+		at = end
+	}
+	s.spare = rows
+	return out
 }
 
 // within is the part of sorted rows that lies in a range; the zero limit is none.
@@ -82,6 +137,7 @@ type group struct {
 	err      error
 	chunks   [][]byte
 	refs     []rowRef // in order
+	sorter   sorter
 	expected []Hash   // see joiner
 	cut      bool     // into pieces; else the first piece is all of it
 	spread   *spill   // the pieces of a partition that is too large for memory; else nil
@@ -126,7 +182,7 @@ func (l *loader) use(number int) *group {
 		if last := len(l.free) - 1; last >= 0 {
 			old := l.free[last]
 			l.free = l.free[:last]
-			g.chunks, g.refs, g.expected, g.buf = old.chunks[:0], old.refs[:0], old.expected[:0], old.buf
+			g.chunks, g.refs, g.sorter, g.expected, g.buf = old.chunks[:0], old.refs[:0], old.sorter, old.expected[:0], old.buf
 		}
 		g.left.Store(pieces)
 		l.at[number] = g
@@ -195,7 +251,7 @@ func (l *loader) load(number int, g *group) error {
 		g.chunks = append(g.chunks, more...)
 	}
 	var err error
-	g.refs, err = sortRows(g.refs, g.chunks, nil)
+	g.refs, err = g.sorter.rows(g.refs, g.chunks, nil)
 	// What is not cut is joined by one worker, while the others wait for it.
 	g.cut = max(len(g.refs), int(l.b.snap.Rows())/l.groups) >= cutRows
 	return err
