@@ -279,7 +279,7 @@ func (e *Engine) spec(p *prepared, schema models.Schema, full bool) planner.Spec
 		MatchColumn:    -1,
 		MatchField:     s.Match.Field,
 		Version:        xxh3.HashString(conversionVersion + "\x00" + p.mapping.Hash() + "\x00" + schema.Version()),
-		NewEvaluator:   func() planner.Evaluator { return p.mapping.NewEvaluator(schema) },
+		NewEvaluator:   func() planner.Evaluator { return p.mapping.NewBorrower(schema) },
 		Convert:        p.target.Convert,
 		ColumnName:     func(field int) string { return filledBy(s, field) },
 		NormalizeMatch: p.target.NormalizeMatch,

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
+	"unsafe"
 
 	"github.com/expr-lang/expr/vm"
 )
@@ -203,13 +205,41 @@ func hashFields(fields []Field) string {
 // NewEvaluator returns an evaluator of the mapping for rows of schema, whose
 // columns must be those that the mapping was compiled with.
 func (m *Mapping) NewEvaluator(schema Schema) *Evaluator {
-	return &Evaluator{
+	e := &Evaluator{
 		m:      m,
 		schema: schema,
 		cells:  make([]decoded, len(m.names)),
+		once:   make([]bool, len(m.names)),
 		env:    map[string]any{},
 		vm:     vm.VM{MemoryBudget: expressionBudget},
 	}
+	uses := make([]int, len(m.names))
+	for i := range m.fields {
+		if c := m.fields[i].column; c >= 0 {
+			uses[c]++
+		}
+		for _, c := range m.fields[i].reads {
+			uses[c]++
+		}
+	}
+	for c, n := range uses {
+		e.once[c] = n == 1
+	}
+	return e
+}
+
+// NewBorrower returns an evaluator whose values' texts may be parts of the row's
+// cells, which are to be left as they are until the values are done with. Expressions
+// get texts of their own, as nobody knows what they keep.
+func (m *Mapping) NewBorrower(schema Schema) *Evaluator {
+	e := m.NewEvaluator(schema)
+	if s, ok := schema.(TextSchema); ok {
+		e.texts = make([]bool, len(m.names))
+		for c := range e.texts {
+			e.texts[c] = s.IsText(c)
+		}
+	}
+	return e
 }
 
 // Evaluator computes the values of the mapped fields of one row after
@@ -219,8 +249,11 @@ type Evaluator struct {
 	schema Schema
 	row    uint64 // number of the current row
 	cells  []decoded
+	once   []bool // the columns that nothing reads twice, so that cells need not hold them
 	env    map[string]any
 	vm     vm.VM
+
+	texts []bool // the columns whose cells are their texts; nil where none is borrowed
 }
 
 // decoded is a column's value in the row whose number it carries.
@@ -240,6 +273,16 @@ func (e *Evaluator) Eval(cells [][]byte, out []Value, errs []error) {
 	for i := range e.m.fields {
 		f := &e.m.fields[i]
 		switch {
+		case f.column >= 0 && e.once[f.column]:
+			cell := cells[f.column]
+			switch {
+			case cell == nil:
+				out[i], errs[i] = Value{}, nil
+			case e.texts != nil && e.texts[f.column] && utf8.Valid(cell):
+				out[i], errs[i] = TextValue(unsafe.String(unsafe.SliceData(cell), len(cell))), nil
+			default:
+				out[i], errs[i] = e.schema.Decode(f.column, cell)
+			}
 		case f.column >= 0:
 			out[i], errs[i] = e.cell(cells, f.column)
 		case f.expr != nil:

@@ -76,6 +76,56 @@ func TestMappingEval(t *testing.T) {
 	}
 }
 
+// borrowed is a schema whose column names say whose cells are texts.
+type borrowed struct{ *textSchema }
+
+func (s borrowed) IsText(col int) bool { return strings.HasPrefix(s.cols[col].Name, "text") }
+
+// TestBorrower changes a row's cells after it was evaluated: only the values of
+// columns that are texts, and that no expression reads, may change with them.
+func TestBorrower(t *testing.T) {
+	schema := borrowed{newTextSchema("id", "text_alone", "text_read", "other", "text_bad")}
+	sync := fullSync()
+	sync.Fields = []models.Field{
+		{Name: "Alone", Column: "text_alone", Pos: "coho.toml:5:1"},
+		{Name: "Read", Column: "text_read", Pos: "coho.toml:6:1"},
+		{Name: "Expr", Expr: "text_read", Pos: "coho.toml:7:1"},
+		{Name: "Other", Column: "other", Pos: "coho.toml:8:1"},
+		{Name: "Bad", Column: "text_bad", Pos: "coho.toml:9:1"},
+	}
+	for _, c := range []struct {
+		name string
+		eval func(*models.Mapping) *models.Evaluator
+		want []string
+	}{
+		{"borrower", func(m *models.Mapping) *models.Evaluator { return m.NewBorrower(schema) }, []string{"XXXXX", "read", "read", "other", "\xff"}},
+		{"evaluator", func(m *models.Mapping) *models.Evaluator { return m.NewEvaluator(schema) }, []string{"alone", "read", "read", "other", "\xff"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m, err := models.CompileMapping(sync, schema.Columns())
+			if err != nil {
+				t.Fatal(err)
+			}
+			cells := [][]byte{[]byte("tid"), []byte("alone"), []byte("tread"), []byte("tother"), []byte("t\xff")}
+			if c.name == "evaluator" {
+				cells[1] = []byte("talone")
+			}
+			out, errs := make([]models.Value, len(sync.Fields)), make([]error, len(sync.Fields))
+			c.eval(m).Eval(cells, out, errs)
+			for _, cell := range cells {
+				for i := range cell {
+					cell[i] = 'X'
+				}
+			}
+			for i, v := range out {
+				if errs[i] != nil || v.Kind() != models.Text || v.Text() != c.want[i] {
+					t.Errorf("field %d is %q, %v, want %q", i, v.Text(), errs[i], c.want[i])
+				}
+			}
+		})
+	}
+}
+
 func TestCompileMappingReportsEverything(t *testing.T) {
 	s := fullSync()
 	s.Model.PrimaryKey = []string{"idd"}

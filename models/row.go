@@ -37,6 +37,14 @@ type Schema interface {
 	AppendKey(dst []byte, col int, cell []byte) ([]byte, error)
 }
 
+// TextSchema is an optional ability of a Schema: to say whose values need no
+// decoding.
+type TextSchema interface {
+	// IsText says whether a column's values are texts and its cells, where they are
+	// valid UTF-8, these texts.
+	IsText(col int) bool
+}
+
 // ErrFrame is returned for a frame whose lengths do not add up: a defect of
 // the source or a torn spill file.
 var ErrFrame = errors.New("malformed row frame")

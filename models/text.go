@@ -69,23 +69,33 @@ func (v Value) Text() string {
 // TrimDecimal drops a plain decimal number's leading plus, leading zeros and
 // trailing zeros of the fraction: "+007.50" is "7.5", "-0.0" is "0".
 func TrimDecimal(s string) string {
-	neg := false
+	signed, neg := s, false
 	if s != "" && (s[0] == '-' || s[0] == '+') {
 		neg = s[0] == '-'
 		s = s[1:]
 	}
 	if strings.IndexByte(s, '.') >= 0 {
-		s = strings.TrimRight(s, "0")
+		for s[len(s)-1] == '0' {
+			s = s[:len(s)-1]
+		}
 		s = strings.TrimSuffix(s, ".")
 	}
-	trimmed := strings.TrimLeft(s, "0")
-	if trimmed == "" || trimmed[0] == '.' {
-		trimmed = "0" + trimmed
+	whole := s
+	for len(s) > 1 && s[0] == '0' && s[1] != '.' {
+		s = s[1:]
 	}
-	if neg && trimmed != "0" {
-		return "-" + trimmed
+	switch {
+	case s == "", s == "0":
+		return "0"
+	case s[0] == '.':
+		s = "0" + s
+	case neg && len(s) == len(whole): // all is there but what was dropped at the end
+		return signed[:1+len(s)]
 	}
-	return trimmed
+	if neg {
+		return "-" + s
+	}
+	return s
 }
 
 func appendFloat(dst []byte, f float64) []byte {
@@ -105,14 +115,40 @@ func appendFloat(dst []byte, f float64) []byte {
 // AppendDate appends days since 1970-01-01 as 2006-01-02. Years before 1 or
 // after 9999 keep their digits and sign.
 func AppendDate(dst []byte, days int64) []byte {
-	t := time.Unix(days*86400, 0).UTC()
-	year, month, day := t.Date()
-	if year < 0 || year > 9999 {
-		return t.AppendFormat(dst, "2006-01-02")
+	if days < firstCivil || days > lastCivil {
+		return time.Unix(days*86400, 0).UTC().AppendFormat(dst, "2006-01-02")
 	}
+	year, month, day := civil(uint32(days - firstCivil))
 	dst = appendTwo(appendTwo(dst, int64(year/100)), int64(year%100))
 	dst = appendTwo(append(dst, '-'), int64(month))
 	return appendTwo(append(dst, '-'), int64(day))
+}
+
+// The days of 0000-03-01 and 9999-12-31.
+const (
+	firstCivil = -719468
+	lastCivil  = 2932896
+)
+
+// civil gives the date of so many days after 0000-03-01 in the Gregorian calendar.
+// Years are taken to begin with March, so that the leap day is a year's last and the
+// days before a month are a straight line: 0, 31, 61, 92 and so on, (153 month + 2) / 5.
+func civil(days uint32) (year, month, day uint32) {
+	const (
+		era     = 146097 // days of 400 years
+		century = 36524  // days of a century that does not end with a leap year
+		four    = 1461   // days of four years
+	)
+	of := days % era
+	y := (of - of/(four-1) + of/century - of/(era-1)) / 365 // of the era
+	of -= 365*y + y/4 - y/100
+	m := (5*of + 2) / 153 // from March
+	day = of - (153*m+2)/5 + 1
+	year = days/era*400 + y
+	if m < 10 {
+		return year, m + 3, day
+	}
+	return year + 1, m - 9, day
 }
 
 // AppendTimeOfDay appends microseconds since midnight as 15:04:05, with a

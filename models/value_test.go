@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"coho/models"
 )
 
@@ -135,6 +137,18 @@ func TestValueJSONRoundTrip(t *testing.T) {
 		var v models.Value
 		if err := json.Unmarshal([]byte(bad), &v); err == nil {
 			t.Errorf("%s was taken for a value", bad)
+		}
+	}
+}
+
+func TestAppendDateIsThatOfTime(t *testing.T) {
+	day := func(year int) int64 { return time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC).Unix() / 86400 }
+	for _, years := range [][2]int{{-2, 9}, {1595, 2405}, {9898, 10002}} {
+		for d := day(years[0]); d < day(years[1]); d++ {
+			want := time.Unix(d*86400, 0).UTC().Format(time.DateOnly)
+			if got := string(models.AppendDate(nil, d)); got != want {
+				t.Fatalf("day %d is %s, want %s", d, got, want)
+			}
 		}
 	}
 }
@@ -283,4 +297,28 @@ func TestSyncColumns(t *testing.T) {
 	if got, want := s.Columns(), []string{"k", "region", "a", "parent"}; !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
+}
+
+// TestTrimDecimal compares with what strings' functions make of it.
+func TestTrimDecimal(t *testing.T) {
+	want := func(s string) string {
+		neg := strings.HasPrefix(s, "-")
+		s = strings.TrimPrefix(strings.TrimPrefix(s, "-"), "+")
+		if strings.Contains(s, ".") {
+			s = strings.TrimSuffix(strings.TrimRight(s, "0"), ".")
+		}
+		if s = strings.TrimLeft(s, "0"); s == "" || s[0] == '.' {
+			s = "0" + s
+		}
+		if neg && s != "0" {
+			return "-" + s
+		}
+		return s
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		s := rapid.StringMatching(`[+-]?[0-9]{0,4}(0{0,3}[1-9]?0{0,3})(\.[0-9]{0,3}0{0,3})?`).Draw(t, "number")
+		if got := models.TrimDecimal(s); got != want(s) {
+			t.Fatalf("%q becomes %q, want %q", s, got, want(s))
+		}
+	})
 }

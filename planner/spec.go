@@ -80,7 +80,8 @@ type Spec struct {
 	// every row is compared field by field.
 	Version uint64
 
-	// NewEvaluator returns an evaluator for one more goroutine.
+	// NewEvaluator returns an evaluator for one more goroutine. The texts of its
+	// values may be parts of the row: nothing is kept of them but what is written.
 	NewEvaluator func() Evaluator
 
 	// Convert turns a value into the canonical text of Fields[field], or of

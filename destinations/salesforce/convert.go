@@ -258,9 +258,12 @@ func (f *field) number(v models.Value) (string, error) {
 	if v.Kind() == models.Float && (math.IsNaN(v.Float()) || math.IsInf(v.Float(), 0)) {
 		return "", f.misfit(v)
 	}
-	digits, err := plainDecimal(trim(v.Text()))
-	if err != nil {
-		return "", f.misfit(v)
+	digits := v.Text()
+	if k := v.Kind(); k != models.Int { // whose digits are plain
+		var err error
+		if digits, err = plainDecimal(trim(digits)); err != nil {
+			return "", f.misfit(v)
+		}
 	}
 	whole, fraction, _ := strings.Cut(strings.TrimPrefix(digits, "-"), ".")
 	if f.class == classInt {
@@ -299,6 +302,9 @@ const maxExponent = 400
 // plainDecimal reads a decimal number, with or without an exponent, and
 // writes it without one and without needless zeros, touching no float.
 func plainDecimal(s string) (string, error) {
+	if isPlain(s) {
+		return models.TrimDecimal(s), nil
+	}
 	mantissa, exponent := s, 0
 	if i := strings.IndexAny(s, "eE"); i >= 0 {
 		n, err := strconv.Atoi(s[i+1:])
@@ -343,6 +349,23 @@ func plainDecimal(s string) (string, error) {
 		whole += "." + fraction
 	}
 	return models.TrimDecimal(sign + whole), nil
+}
+
+// isPlain says whether a text is digits with at most one point among them, after a
+// minus or not.
+func isPlain(s string) bool {
+	digits, points := 0, 0
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c >= '0' && c <= '9':
+			digits++
+		case c == '.':
+			points++
+		case c != '-' || i > 0:
+			return false
+		}
+	}
+	return digits > 0 && points < 2
 }
 
 // show is a value as messages show it: quoted, on one line and cut.

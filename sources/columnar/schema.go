@@ -52,6 +52,12 @@ func (s *Schema) Decode(col int, cell []byte) (models.Value, error) {
 	return v, nil
 }
 
+// IsText implements models.TextSchema.
+func (s *Schema) IsText(col int) bool {
+	t := s.fields[col].Type
+	return t.Kind == models.Text && t.Form == Blob
+}
+
 // AppendKey implements models.Schema. It allocates for lists and BigNumber
 // only.
 func (s *Schema) AppendKey(dst []byte, col int, cell []byte) ([]byte, error) {

@@ -23,31 +23,33 @@ type codec struct {
 	// appendKey appends decode(cell).AppendText without making the value;
 	// nil where making the value costs nothing.
 	appendKey func(dst, cell []byte) ([]byte, error)
+
+	isText bool // a cell that is valid UTF-8 is the text
 }
 
 // The codecs of the scalar types.
 var (
-	boolCodec        = codec{models.Bool, true, decodeBool, nil}
-	int2Codec        = codec{models.Int, true, decodeInt2, nil}
-	int4Codec        = codec{models.Int, true, decodeInt4, nil}
-	int8Codec        = codec{models.Int, true, decodeInt8, nil}
-	oidCodec         = codec{models.Int, true, decodeOID, nil}
-	float4Codec      = codec{models.Float, true, decodeFloat4, nil}
-	float8Codec      = codec{models.Float, true, decodeFloat8, nil}
-	numericCodec     = codec{models.Decimal, true, decodeNumeric, appendNumericKey}
-	textCodec        = codec{models.Text, true, decodeText, appendText}
-	bpcharCodec      = codec{models.Text, true, decodeBpchar, appendBpchar}
-	uuidCodec        = codec{models.Text, true, decodeUUID, appendUUID}
-	dateCodec        = codec{models.Date, true, decodeDate, nil}
-	timeCodec        = codec{models.Time, true, decodeTime, nil}
-	timestampCodec   = codec{models.Timestamp, true, decodeTimestamp, nil}
-	timestamptzCodec = codec{models.TimestampTZ, true, decodeTimestampTZ, nil}
-	jsonCodec        = codec{models.JSON, true, decodeJSON, appendText}
-	jsonbCodec       = codec{models.JSON, true, decodeJSONB, appendJSONB}
-	byteaCodec       = codec{models.Bytes, true, decodeBytea, appendBytea}
+	boolCodec        = codec{models.Bool, true, decodeBool, nil, false}
+	int2Codec        = codec{models.Int, true, decodeInt2, nil, false}
+	int4Codec        = codec{models.Int, true, decodeInt4, nil, false}
+	int8Codec        = codec{models.Int, true, decodeInt8, nil, false}
+	oidCodec         = codec{models.Int, true, decodeOID, nil, false}
+	float4Codec      = codec{models.Float, true, decodeFloat4, nil, false}
+	float8Codec      = codec{models.Float, true, decodeFloat8, nil, false}
+	numericCodec     = codec{models.Decimal, true, decodeNumeric, appendNumericKey, false}
+	textCodec        = codec{models.Text, true, decodeText, appendText, true}
+	bpcharCodec      = codec{models.Text, true, decodeBpchar, appendBpchar, false}
+	uuidCodec        = codec{models.Text, true, decodeUUID, appendUUID, false}
+	dateCodec        = codec{models.Date, true, decodeDate, nil, false}
+	timeCodec        = codec{models.Time, true, decodeTime, nil, false}
+	timestampCodec   = codec{models.Timestamp, true, decodeTimestamp, nil, false}
+	timestamptzCodec = codec{models.TimestampTZ, true, decodeTimestampTZ, nil, false}
+	jsonCodec        = codec{models.JSON, true, decodeJSON, appendText, false}
+	jsonbCodec       = codec{models.JSON, true, decodeJSONB, appendJSONB, false}
+	byteaCodec       = codec{models.Bytes, true, decodeBytea, appendBytea, false}
 
 	// otherCodec takes a value as the server writes it.
-	otherCodec = codec{models.Text, false, decodeText, appendText}
+	otherCodec = codec{models.Text, false, decodeText, appendText, true}
 )
 
 // builtin are the types whose OIDs are the same in every database

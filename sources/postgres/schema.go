@@ -83,6 +83,9 @@ func (s *schema) Decode(col int, cell []byte) (models.Value, error) {
 	return v, nil
 }
 
+// IsText implements models.TextSchema.
+func (s *schema) IsText(col int) bool { return s.codecs[col].isText }
+
 // AppendKey implements models.Schema. It allocates for arrays and reals only.
 func (s *schema) AppendKey(dst []byte, col int, cell []byte) ([]byte, error) {
 	c := &s.codecs[col]

@@ -106,6 +106,10 @@ func checkKey(tb testing.TB, schema models.Schema, col int, cell []byte, v model
 	if want := "before " + v.Text(); err != nil || string(key) != want {
 		tb.Errorf("AppendKey of column %d = %q, %v; Decode gives %q", col, key, err, want)
 	}
+	texts, ok := schema.(models.TextSchema)
+	if ok && texts.IsText(col) && (v.Kind() != models.Text || v.Str() != string(cell)) {
+		tb.Errorf("column %d is said to be texts; Decode makes %s of cell %q", col, Show(v), cell)
+	}
 }
 
 func closeRows(tb testing.TB, rows sources.Rows) {
