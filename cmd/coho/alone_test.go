@@ -125,7 +125,7 @@ func TestRunOneRowKilled(t *testing.T) {
 		w := newWorld(t, emulator.Options{})
 		w.sql("CREATE TABLE accounts AS SELECT 'A' || i AS k, 'Name ' || i AS name, '1' AS phone FROM range(1, 4) t(i)")
 		w.config(strings.Replace(accounts("[syncs.accounts.write]\ningestion_api = \"rest\""), `"upsert"`, `"insert"`, 1))
-		alive := w.killedAt(n, "run", "accounts", "--key", "A2")
+		alive := w.killed(n, "run", "accounts", "--key", "A2")
 		if n%2 == 0 {
 			w.run(0, "accounts")
 			w.want(map[string]string{"A1": "Name 1|1", "A2": "Name 2|1", "A3": "Name 3|1"})
@@ -167,7 +167,7 @@ func TestRunOneRowKilledUpserting(t *testing.T) {
 					want["A1"], want["A3"] = "Name 1|1", "Name 3|1"
 				}
 				w.sql("UPDATE accounts SET phone = '2'")
-				alive := w.killedAt(n, "run", "accounts", "--key", "A2")
+				alive := w.killed(n, "run", "accounts", "--key", "A2")
 				switch n % 3 {
 				case 0: // the same again
 					w.run(0, "accounts", "--key", "A2")

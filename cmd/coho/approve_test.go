@@ -99,7 +99,7 @@ func TestApprovingCommandIsKilled(t *testing.T) {
 		w.run(exitDone, "accounts")
 		w.accountsFrom(8)
 		seen := w.run(exitHalted, "accounts")
-		if w.killedAt(n, "run", "accounts", "--approve") {
+		if w.killed(n, "run", "accounts", "--approve") {
 			if n < 4 || before == 0 || within < 3 {
 				t.Errorf("killed at %d calls, %d of them after the plan was approved", n-1, within)
 			}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -32,12 +33,14 @@ func (w *world) killedAtCall(n int64) (alive bool) {
 }
 
 // killed runs a command in a process that is killed when the org gets its n-th
-// call, before the call is worked on. alive says that it ended before that.
+// call, before the call is worked on. alive says that it ended before that. When it
+// returns, the org has worked on all that the process sent before it died.
 func (w *world) killed(n int64, args ...string) (alive bool) {
 	w.t.Helper()
 	cmd := w.child(args...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
+	gone := w.org.Callers()
 	var calls atomic.Int64
 	started := make(chan struct{})
 	w.org.OnCall(func(string) {
@@ -55,6 +58,11 @@ func (w *world) killed(n int64, args ...string) (alive bool) {
 	close(started)
 	err := cmd.Wait()
 	w.org.OnCall(nil)
+	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
+	defer cancel()
+	if err := gone(ctx); err != nil {
+		w.t.Fatal(err)
+	}
 	var exit *exec.ExitError
 	if err != nil && (!errors.As(err, &exit) || exit.ExitCode() != -1) {
 		w.t.Fatalf("killed at call %d: %v\n%s", n, err, out.String())

@@ -5,10 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"coho/destinations/salesforce/emulator"
@@ -326,7 +324,7 @@ func TestSequenceOfReferencesKilled(t *testing.T) {
 		w := newRelated(t, external, api, emulator.Options{})
 		kills := 0
 		for n := int64(7); ; n += 6 {
-			if !w.killedAt(n, "run", "--sequence", "nightly", "--json") {
+			if !w.killed(n, "run", "--sequence", "nightly", "--json") {
 				kills++
 				continue
 			}
@@ -339,36 +337,6 @@ func TestSequenceOfReferencesKilled(t *testing.T) {
 		w.right()
 		w.silent()
 	})
-}
-
-// killedAt runs a command in a process that is killed when the org gets its n-th
-// call. alive says that it ended before that.
-func (w *world) killedAt(n int64, args ...string) (alive bool) {
-	w.t.Helper()
-	cmd := w.child(args...)
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	var calls atomic.Int64
-	started := make(chan struct{})
-	w.org.OnCall(func(string) {
-		if calls.Add(1) == n {
-			<-started
-			if err := cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-				w.t.Error(err)
-			}
-		}
-	})
-	if err := cmd.Start(); err != nil {
-		w.t.Fatal(err)
-	}
-	close(started)
-	err := cmd.Wait()
-	w.org.OnCall(nil)
-	var exit *exec.ExitError
-	if err != nil && (!errors.As(err, &exit) || exit.ExitCode() != -1) {
-		w.t.Fatalf("killed at call %d: %v\n%s", n, err, out.String())
-	}
-	return err == nil
 }
 
 // TestMissingParents: what invalid_relationships says, over several runs. What

@@ -61,6 +61,7 @@ type Server struct {
 	cursors  *cursors
 	daily    atomic.Int64 // API calls used today
 	hook     atomic.Pointer[func(string)]
+	callers  *callers
 
 	ctx    context.Context // ends with Close; bounds the processing of jobs
 	cancel context.CancelFunc
@@ -92,7 +93,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{opts: o, file: file, org: org, log: o.Logger, faults: newFaults(o.Seed), locks: newLockTable(), cursors: newCursors()}
+	s := &Server{opts: o, file: file, org: org, log: o.Logger, faults: newFaults(o.Seed), locks: newLockTable(), cursors: newCursors(), callers: newCallers()}
 	if s.auth, err = newAuth(file, org); err != nil {
 		return nil, errors.Join(err, org.log.close())
 	}
@@ -105,7 +106,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	}
 	s.url = "http://" + s.listener.Addr().String()
 	s.ctx, s.cancel = context.WithCancel(ctx)
-	s.http = &http.Server{Handler: http.HandlerFunc(s.serve), ReadHeaderTimeout: 30 * time.Second, MaxHeaderBytes: 1 << 20,
+	s.http = &http.Server{Handler: http.HandlerFunc(s.serve), ReadHeaderTimeout: 30 * time.Second, MaxHeaderBytes: 1 << 20, ConnState: s.callers.state,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
 	s.wait.Go(func() {
 		if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
