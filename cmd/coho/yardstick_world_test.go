@@ -231,10 +231,11 @@ type acknowledging struct {
 	ended time.Time     // when all were
 }
 
-// settleAtOnce is what Bulk API takes a job, and settleWindow how many operations
-// lie in memory while the clock runs: reading them off the plan log, before that, is
-// no part of a commit. What is still folded of a window when its clock stops is less
-// than one of its rows in fifty.
+// settleAtOnce is how many outcomes of a job the writer records at once, and
+// settleWindow how many operations lie in memory, with their outcomes, while the clock
+// runs: reading them off the plan log and out of answers, before that, is no part of a
+// commit. Of what is settled in a window less than one row in twenty has not been taken
+// in by the store when its clock stops, and all of it when the last one does.
 const (
 	settleAtOnce = 10_000
 	settleWindow = 1_000_000
@@ -282,20 +283,37 @@ func (t *acknowledgingTarget) Apply(ctx context.Context, a destinations.Applicat
 	return nil
 }
 
+// answered is a batch all of whose operations created a record.
+type answered struct {
+	ops      []*planner.Operation
+	seqs     planner.Seqs
+	outcomes []destinations.Outcome
+}
+
 // settle settles a window's operations, several batches side by side.
 func (t *acknowledgingTarget) settle(ctx context.Context, journal destinations.Journal, window []*planner.Operation) error {
-	began := time.Now()
-	batches := make(chan []*planner.Operation, len(window)/settleAtOnce+1)
+	batches := make(chan answered, len(window)/settleAtOnce+1)
 	for ops := range slices.Chunk(window, settleAtOnce) {
-		batches <- ops
+		a := answered{ops: ops, outcomes: make([]destinations.Outcome, len(ops))}
+		for i, op := range ops {
+			a.seqs = a.seqs.Append(op.Seq)
+			id := strconv.FormatInt(op.Seq, 10)
+			a.outcomes[i] = destinations.Outcome{Result: destinations.Created, ID: "001000000000000000"[:18-len(id)] + id}
+		}
+		batches <- a
 	}
 	close(batches)
 	errs := make([]error, settlers)
 	var wg sync.WaitGroup
+	began := time.Now()
 	for i := range settlers {
 		wg.Go(func() {
-			for ops := range batches {
-				if errs[i] = acknowledge(ctx, journal, ops); errs[i] != nil {
+			for a := range batches {
+				n, err := journal.Begin(ctx, destinations.Batch{API: "bench", Seqs: a.seqs})
+				if err == nil {
+					err = journal.Settle(ctx, n, a.ops, a.outcomes, true)
+				}
+				if errs[i] = err; err != nil {
 					return
 				}
 			}
@@ -304,22 +322,6 @@ func (t *acknowledgingTarget) settle(ctx context.Context, journal destinations.J
 	wg.Wait()
 	t.d.took += time.Since(began)
 	return errors.Join(errs...)
-}
-
-// acknowledge settles a batch all of whose operations created a record.
-func acknowledge(ctx context.Context, journal destinations.Journal, ops []*planner.Operation) error {
-	outcomes := make([]destinations.Outcome, len(ops))
-	var seqs planner.Seqs
-	for i, op := range ops {
-		seqs = seqs.Append(op.Seq)
-		id := strconv.FormatInt(op.Seq, 10)
-		outcomes[i] = destinations.Outcome{Result: destinations.Created, ID: "001000000000000000"[:18-len(id)] + id}
-	}
-	n, err := journal.Begin(ctx, destinations.Batch{API: "bench", Seqs: seqs})
-	if err != nil {
-		return err
-	}
-	return journal.Settle(ctx, n, ops, outcomes, true)
 }
 
 // writeParquet writes the same rows to a file.
