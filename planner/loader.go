@@ -138,9 +138,9 @@ type group struct {
 	chunks   [][]byte
 	refs     []rowRef // in order
 	sorter   sorter
-	expected []Hash   // see joiner
-	cut      bool     // into pieces; else the first piece is all of it
-	spread   *spill   // the pieces of a partition that is too large for memory; else nil
+	expected []Hash // see joiner
+	cut      bool   // into pieces; else the first piece is all of it
+	spread   *spill // the pieces of a partition that is too large for memory; else nil
 	left     atomic.Int32
 	buf      []byte
 }
