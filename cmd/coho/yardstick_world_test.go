@@ -231,13 +231,13 @@ type acknowledging struct {
 	ended time.Time     // when all were
 }
 
-// settleAtOnce is how many outcomes of a job the writer records at once, and
+// settleAtOnce is how many outcomes of a job the writer records at once of such rows, and
 // settleWindow how many operations lie in memory, with their outcomes, while the clock
 // runs: reading them off the plan log and out of answers, before that, is no part of a
 // commit. Of what is settled in a window less than one row in twenty has not been taken
 // in by the store when its clock stops, and all of it when the last one does.
 const (
-	settleAtOnce = 10_000
+	settleAtOnce = 13_000
 	settleWindow = 1_000_000
 )
 

@@ -454,7 +454,7 @@ func (r *run) settleJob(ctx context.Context, j *job, batch destinations.Batch, a
 		case stopRun:
 			stop = r.stopError(o)
 		}
-		if s.len() >= settleRows {
+		if s.full() {
 			if err := flush(); err != nil {
 				return left, err
 			}

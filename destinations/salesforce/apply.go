@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"coho/destinations"
 	"coho/destinations/salesforce/api"
@@ -457,6 +458,14 @@ func (s *settled) addCopy(op *planner.Operation, o destinations.Outcome) {
 }
 
 func (s *settled) len() int { return len(s.ops) + len(s.copies.ops) }
+
+// full says whether the copies are to be settled before there are more of them.
+func (s *settled) full() bool {
+	c := &s.copies
+	const each = int(unsafe.Sizeof(planner.Operation{}) + unsafe.Sizeof(destinations.Outcome{}))
+	bytes := len(c.text) + len(c.ops)*each + len(c.assignments)*int(unsafe.Sizeof(planner.Assignment{}))
+	return s.len() >= settleRows || bytes >= settleBytes
+}
 
 // collect gives the copies texts, keys and assignments of their own and puts
 // them with the other operations. Of what they came with only the lengths count.

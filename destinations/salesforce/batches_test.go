@@ -285,3 +285,35 @@ func TestHandles(t *testing.T) {
 		}
 	}
 }
+
+// TestSettledIsFull: outcomes are recorded before the copies of their operations take
+// more memory than they may, however wide the rows are.
+func TestSettledIsFull(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		text int // bytes of each of 50 fields
+		want int // rows at most
+	}{{"narrow", 1, settleRows}, {"wide", 1000, settleBytes / 50_000}, {"very wide", 300_000, 1}} {
+		t.Run(c.name, func(t *testing.T) {
+			op := &planner.Operation{Key: []string{"k"}}
+			fields := 50
+			if c.name == "narrow" {
+				fields = 1
+			}
+			for i := range fields {
+				op.Assignments = append(op.Assignments, planner.Assignment{Field: i, Cell: models.Cell{Text: strings.Repeat("x", c.text)}})
+			}
+			var s settled
+			for !s.full() {
+				s.addCopy(op, destinations.Outcome{})
+			}
+			if n := s.len(); n > c.want || n < c.want*9/10 {
+				t.Errorf("full at %d rows, want about %d", n, c.want)
+			}
+			s.reset()
+			if s.full() {
+				t.Error("full when it is empty")
+			}
+		})
+	}
+}

@@ -11,9 +11,13 @@ import (
 	"coho/planner"
 )
 
-// settleRows is how many outcomes are recorded at once: so many that the snapshot
-// takes them as tables.
-const settleRows = 10_000
+// settleRows is how many outcomes are recorded at once, and settleBytes how much
+// memory their operations may take, so that wide rows are fewer: so many that the
+// snapshot takes them as tables.
+const (
+	settleRows  = 16_000
+	settleBytes = 12 << 20
+)
 
 // runJob sends a job and settles its rows. all is false where the run stopped
 // with some of them still planned. The job's file is gone afterwards.

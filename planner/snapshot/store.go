@@ -31,6 +31,7 @@ const (
 	// it, or more where the last level is more than ten times that: rows that have
 	// changed are there twice.
 	baseBytes     = 16 << 20
+	manifestBytes = 64 << 10 // from which on, or from doubling on, the list of tables is written anew
 	memTableBytes = 12 << 20 // several times what is pending, so that most of that is never flushed
 	blockBytes    = 16 << 10
 	lastBytes     = 64 << 10 // of a block of the last level
@@ -140,7 +141,7 @@ func OpenFS(dir string, fs vfs.FS) (*Store, error) {
 	s := &Store{dir: dir, lock: lock, log: newLogger(), numbers: map[string]int{}, open: map[uint64]struct{}{}, pending: new(pending), folds: folds}
 	s.opts = &pebble.Options{
 		FS: fs, Lock: lock, Logger: s.log,
-		LBaseMaxBytes: baseBytes, CacheSize: cacheBytes, MemTableSize: memTableBytes, MaxOpenFiles: 256,
+		LBaseMaxBytes: baseBytes, MaxManifestFileSize: manifestBytes, CacheSize: cacheBytes, MemTableSize: memTableBytes, MaxOpenFiles: 256,
 		L0StopWritesThreshold: 40, CompactionConcurrencyRange: func() (int, int) { return 1, 2 },
 		FormatMajorVersion: pebbleFormat,
 		// Without a listener of its own Pebble takes damage that it reads for
