@@ -44,50 +44,50 @@
 //
 // Whole `coho plan` processes of 10,000,000 rows of ten columns (161 bytes a row as
 // text), in turn with psql's COPY of the same table to /dev/null, which is 1: five
-// pairs, three with changes, two for a first load; two cores, 24 GiB, PostgreSQL 15 on the same machine,
-// 23 November 2026 (COHO_BENCH_ROWS=10000000 make bench PKG=./cmd/coho
-// BENCH=Yardstick). COPY against itself gave 1.12 (0.95 to 1.17).
+// pairs; two cores, 24 GiB, PostgreSQL 15 on the same machine, 23 November 2026
+// (COHO_BENCH_ROWS=10000000 make bench PKG=./cmd/coho BENCH=Yardstick). COPY took 7.0
+// to 8.2 s, and against itself gave 1.06 (0.94 to 1.19).
 //
 //	                                         ratio                 goal  memory
-//	unchanged, a query                       0.77 (0.67 to 0.83)   0.90   80 MiB
-//	unchanged, a table, two connections      0.64 (0.61 to 0.66)   0.75   78 MiB
-//	1% changed, 0.5% added, 0.5% removed     1.22 (1.22 to 1.30)   1.05  104 MiB
-//	a first load, the plan complete on disk  2.78 (2.65 to 2.92)   2.2   152 MiB
-//	commit of that load to the snapshot      1.72 (1.49 to 1.78)   1.3
+//	unchanged, a query                       0.78 (0.66 to 0.80)   0.90   89 MiB
+//	unchanged, a table, two connections      0.68 (0.62 to 0.69)   0.75   89 MiB
+//	1% changed, 0.5% added, 0.5% removed     1.10 (0.99 to 1.15)   1.05   98 MiB
+//	a first load, the plan complete on disk  2.05 (1.83 to 2.23)   2.2   131 MiB
+//	commit of that load to the snapshot      1.26 (1.14 to 1.32)   1.3
 //	unchanged, Parquet, to DuckDB's scan     0.94 (0.93 to 1.04)   1.25  189 MiB
 //	the same, the first after changes        1.17 (1.15 to 1.24)   1.25  195 MiB
 //
-// A tenth of the rows took 76 MiB in the first two. Nothing is allocated by a row of
-// them: 175,000 allocations in all.
+// The last two were measured by themselves; behind all others, on a machine that still
+// wrote their data, they gave 1.27 (0.95 to 1.46) and 1.40 (1.22 to 1.56). Another four
+// pairs of the others gave 0.82, 0.71, 1.12 and, of the commit, 1.27; a tenth of the rows
+// took 80 and 82 MiB in the first two then, and all of them 92 and 90. Nothing is
+// allocated by a row of them: 240,000 allocations in all, most of them the store's as it
+// is opened.
 //
-// The first load above is of an earlier build, which took 3.2 s of processor a million
-// rows. A first load of one million rows, five pairs, was 3.45 (3.35 to 3.96) with that
-// build, as one worker joined groups too small to be cut, and is 1.98 (1.86 to 2.04)
-// now; ten million were not measured again. It takes 2.1 s of processor in place of 2.9,
-// and 165 MiB in place of 113, as the workers are further ahead of the writer. Of 1.7 s,
-// 0.6 s are reading, at the server's pace, 0.85 s mapping on both cores, and 0.13 s
-// making the plan durable. By the profile a quarter of the processor's time is system
-// calls, most of them for the rows that are spilled, and 0.85 s a million rows decode,
-// evaluate and convert fields, ten allocations a row.
+// A plan with changes everywhere misses its goal: two million rows gave 1.02 (0.92 to
+// 1.02 of three) and three million 1.04. It takes 7.0 s of processor where the plan
+// without changes takes 3.4. The snapshot's entries are sought past where the order log
+// vouches for them; but one record in a hundred lies in every block of records, so that
+// all blocks are read and uncompressed, 65 us each, after the read: by the profile a third
+// of the processor's time. Smaller blocks would be uncompressed all the same until they
+// held fewer than a hundred rows, and cost 14 bytes a row then.
 //
-// With changes everywhere no range of the snapshot can be passed over: all entries
-// are read, 34 bytes a row, and 150,000 rows are mapped. That is 4.0 s of processor
-// more than the 3.7 s of a plan without changes, at 9.8 s in all; COPY took 7.7 s in
-// those pairs and 11.3 s in five others of the day, to which such a plan was 1.13.
+// A first load takes 2.1 s of processor a million rows: a million take 1.7 s, of which
+// 0.6 are reading, at the server's pace, 0.85 mapping on both cores, and 0.13 making the
+// plan durable. By the profile 22% of the processor's time is system calls, most of
+// them for the rows that are spilled, 39% decodes, evaluates and converts fields, and ten
+// allocations a row are left.
 //
-// The planner alone, a million unchanged rows in memory to operations, took 0.051 s
-// and a few buffers, 0.18 of the time (0.07 to 0.19 of 5 pairs) that DuckDB's full
-// outer join of the same data took on two threads, 0.29 s and 302 MiB; the goal is 0.5
-// and a tenth of the memory. After a plan with changes, when snapshot and order log
-// must be compared first, it took 0.084 s and 0.29 of the time; with no order log,
-// where every row is spilled and joined, 0.70 s and 2.32, and 19 MiB (-bench Alone).
-// Before, every run wrote the log anew, so that the next one compared it again and
-// spilled the rows that came before the verdict: 0.50 s. A row costs 45 ns now, by the
-// profile 20 to hash its frame and its key, 10 to find it in the log, 9 to make the key's
-// text, and 6 to go to the next one.
+// The planner alone, a million unchanged rows in memory to operations, took 0.19 of the
+// time that DuckDB's full outer join of the same data took on two threads, and a few
+// buffers where that takes 302 MiB; the goal is 0.5 and a tenth of the memory. After a
+// plan with changes, when snapshot and order log must be compared first, it took 0.090 s
+// and 0.37 of the time; with no order log, where every row is spilled and joined, 0.51 s,
+// 2.05 of the time and 58 MiB (-bench Alone). A row costs 45 ns, by the profile 20 to hash
+// its frame and its key, 10 to find it in the log, 9 to make the key's text, and 6 to go
+// to the next one.
 //
-// After 100 runs with 1% changes each the store of a million rows was 1.46
-// times as large as at first, where 1.3 is the goal (-bench Churn).
+// How the snapshot grows by runs with changes is in its own documentation.
 //
 // The whole of coho, planning and sending upserts of five fields from Parquet
 // through Bulk API 2.0, took 127 MiB at most for 100,000 rows and 148 MiB for a
