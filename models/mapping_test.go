@@ -98,7 +98,7 @@ func TestBorrower(t *testing.T) {
 		eval func(*models.Mapping) *models.Evaluator
 		want []string
 	}{
-		{"borrower", func(m *models.Mapping) *models.Evaluator { return m.NewBorrower(schema) }, []string{"XXXXX", "read", "read", "other", "\xff"}},
+		{"borrower", func(m *models.Mapping) *models.Evaluator { return m.NewBorrower(schema) }, []string{"-----", "read", "read", "other", "\xff"}},
 		{"evaluator", func(m *models.Mapping) *models.Evaluator { return m.NewEvaluator(schema) }, []string{"alone", "read", "read", "other", "\xff"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -114,7 +114,7 @@ func TestBorrower(t *testing.T) {
 			c.eval(m).Eval(cells, out, errs)
 			for _, cell := range cells {
 				for i := range cell {
-					cell[i] = 'X'
+					cell[i] = '-'
 				}
 			}
 			for i, v := range out {

@@ -130,9 +130,13 @@ func (s *Store) takeBlock() []byte {
 	return b[:0]
 }
 
+// keptBlock is up to how many bytes a buffer is worth keeping: very wide rows make
+// larger ones.
+const keptBlock = 4 << 20
+
 // giveBlock takes it back. s.mu is held.
 func (s *Store) giveBlock(b []byte) {
-	if len(s.blocks) < lotsAtOnce {
+	if len(s.blocks) < lotsAtOnce && cap(b) <= keptBlock {
 		s.blocks = append(s.blocks, b)
 	}
 }

@@ -109,7 +109,7 @@ func (s *Store) writeLot(w *settling) (*pending, error) {
 // held.
 func (s *Store) isCurrent(w *settling) bool {
 	_, open := s.open[w.batch]
-	return open && s.plan == w.plan && s.moved == w.moved && !slices.ContainsFunc(w.seqs, s.settled.HasAny)
+	return open && s.plan == w.plan && s.owned == w.owned && s.moved == w.moved && !slices.ContainsFunc(w.seqs, s.settled.HasAny)
 }
 
 // pendLot has rows that are in tables taken in, after those that are pending: all
