@@ -45,10 +45,12 @@ func newReceiver(t *testing.T) *receiver {
 		if host == "" {
 			host = q.Host
 		}
-		r.got <- received{host, q.URL.Path, q.URL.RawQuery, q.Header.Get("Content-Type"), string(body)}
+		// Its answer is settled before anyone hears of it: a test that changes
+		// the answers then means the next request.
 		r.mu.Lock()
 		status, answer, hang := r.status, r.answer, r.hang
 		r.mu.Unlock()
+		r.got <- received{host, q.URL.Path, q.URL.RawQuery, q.Header.Get("Content-Type"), string(body)}
 		if hang != nil {
 			<-hang
 		}
