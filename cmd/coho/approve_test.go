@@ -25,6 +25,7 @@ func (w *world) accountsFrom(from int) {
 // approved goes on with that plan at its next start, and approves nothing that was
 // planned after it.
 func TestApprovedRunIsKilled(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name    string
 		sig     syscall.Signal
@@ -92,6 +93,7 @@ func TestApprovedRunIsKilled(t *testing.T) {
 // nothing itself; no record is deleted that was not in the plan that was seen, none
 // is deleted twice.
 func TestApprovingCommandIsKilled(t *testing.T) {
+	t.Parallel()
 	before, within := 0, 0
 	for n := int64(1); ; n++ {
 		w := newBeside(t)

@@ -15,6 +15,7 @@ import (
 // TestBadInput: each mistake gives one clear line, the right exit code, and
 // nothing half-written.
 func TestBadInput(t *testing.T) {
+	t.Parallel()
 	cases := []struct {
 		name   string
 		setup  func(w *world)
@@ -161,6 +162,7 @@ func TestUnwritableState(t *testing.T) {
 // line, nothing is lost, and once there is room again the org ends equal to
 // the model.
 func TestFullDisk(t *testing.T) {
+	t.Parallel()
 	for _, limit := range []string{"100", "5000", "60000", "150000", "400000"} {
 		t.Run(limit, func(t *testing.T) {
 			w := newWorld(t, emulator.Options{})

@@ -20,6 +20,7 @@ var writes = map[string]string{
 // plan kept, and says so by its exit code; the next one goes on from there and
 // doubles nothing.
 func TestBudget(t *testing.T) {
+	t.Parallel()
 	const rows, share = 3000, 9
 	for api, write := range writes {
 		t.Run(api, func(t *testing.T) {
@@ -65,6 +66,7 @@ func TestBudget(t *testing.T) {
 // in the same way, be it by what it heard of them or by the org's refusal, and
 // the next ones go on as calls come back.
 func TestOrgsOwnLimit(t *testing.T) {
+	t.Parallel()
 	const rows, daily = 3000, 9
 	for api, write := range writes {
 		for _, enforce := range []bool{true, false} {

@@ -87,6 +87,7 @@ func TestDuplicatesAreAllowed(t *testing.T) {
 // Assignment rules give new leads their owner as assignment_rule says, by REST
 // and by both Bulk APIs.
 func TestAssignmentRuleOfASync(t *testing.T) {
+	t.Parallel()
 	const rule = "01Q5f000000IjVeEAK"
 	for _, test := range []struct {
 		name, write string

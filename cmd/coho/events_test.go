@@ -116,6 +116,7 @@ func TestEvents(t *testing.T) {
 // TestLostEvents: an event whose answer was lost is counted and shown, and then
 // sent again, held for a person, or taken as published, as on_unknown says.
 func TestLostEvents(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		decision string
 		code     int
@@ -246,6 +247,7 @@ func (w *world) wantPublishedIn(n int) {
 // TestEventsKilled: killed at any call and run again, every event is published;
 // what may have been published twice is counted, and held where that is said.
 func TestEventsKilled(t *testing.T) {
+	t.Parallel()
 	for _, decision := range []string{"resend", "hold"} {
 		t.Run(decision, func(t *testing.T) {
 			unknown := int64(0)

@@ -50,6 +50,7 @@ const groupTable = `CREATE TABLE accounts (k TEXT, name TEXT, phone TEXT, grp TE
 // children's records are merged two at a time, what refers to them becomes the
 // master's, and no further run does anything.
 func TestMergeGroups(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []string{"upsert", "insert"} {
 		for name, merge := range map[string]string{"group": byGroup, "master": byMaster} {
 			t.Run(mode+" by "+name, func(t *testing.T) {

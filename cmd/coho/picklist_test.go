@@ -194,6 +194,7 @@ func TestPicklistOrder(t *testing.T) {
 // TestPicklistRefused: a list that the org would not take is refused before
 // anything is sent, by the plan as by the run.
 func TestPicklistRefused(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct{ fields, rows, want string }{
 		"semicolon":      {"#many", "VALUES ('a;b', '', 0, false)", "1 rows of the model are no values"},
 		"too many":       {"", "SELECT 'v' || i, '', 0, false FROM range(997) r(i)", "1,001 values"},
@@ -253,6 +254,7 @@ func TestPicklistGuard(t *testing.T) {
 // TestPicklistKilled: killed at any call, or with the answer lost, the next run
 // makes the list what it should be.
 func TestPicklistKilled(t *testing.T) {
+	t.Parallel()
 	l := lists["field"]
 	const want = "gold=Gold -silver=silver -bronze=bronze -tin=tin new=New"
 	prepare := func(seed int64) *world {

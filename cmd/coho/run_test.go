@@ -16,6 +16,7 @@ INSERT INTO accounts VALUES ('A1', 'Acme', '1'), ('A2', 'Bolt', NULL), ('A3', 'C
 // TestOnlyChangesAreSent is the main job: a first load, then only the changes,
 // then nothing; through both of the org's APIs.
 func TestOnlyChangesAreSent(t *testing.T) {
+	t.Parallel()
 	for _, api := range []string{"automatic", "rest", "bulk"} {
 		t.Run(api, func(t *testing.T) {
 			w := newWorld(t, emulator.Options{})
@@ -90,6 +91,7 @@ func TestMappingChangeSendsItsFieldOnly(t *testing.T) {
 }
 
 func TestOneBadRowFailsAlone(t *testing.T) {
+	t.Parallel()
 	for _, api := range []string{"rest", "bulk"} {
 		t.Run(api, func(t *testing.T) {
 			w := newWorld(t, emulator.Options{})
@@ -291,6 +293,7 @@ func TestChangedIdentityStopsTheRun(t *testing.T) {
 // TestParentsFirst: a record and its new parent on the same object, in one
 // run, and contacts that refer to them.
 func TestParentsFirst(t *testing.T) {
+	t.Parallel()
 	for _, api := range []string{"rest", "bulk"} {
 		t.Run(api, func(t *testing.T) {
 			w := newWorld(t, emulator.Options{})

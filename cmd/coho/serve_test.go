@@ -550,6 +550,7 @@ func TestServeTellsSystemd(t *testing.T) {
 // TestServeSaysSkips: a scheduled time that is skipped because the last run goes
 // on is said in the log and in that run's record.
 func TestServeSaysSkips(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, emulator.Options{})
 	w.twoHundred()
 	w.config(scheduled("@every 1s", "rest"))

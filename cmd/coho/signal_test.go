@@ -18,6 +18,7 @@ import (
 // TestSignalStopsCleanly: the first signal lets batches in flight finish and
 // be committed; the rest stays planned, and the next run goes on with it.
 func TestSignalStopsCleanly(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		sig  syscall.Signal
 		code int

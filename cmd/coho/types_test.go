@@ -44,6 +44,7 @@ var typed = []struct {
 // TestEveryTypeArrives: every type of a real PostgreSQL server, and the null of
 // each, read back from the org and compared value for value.
 func TestEveryTypeArrives(t *testing.T) {
+	t.Parallel()
 	server := postgrestest.Start(t)
 	dsn := server.CreateDatabase(t)
 	create := "CREATE TYPE mood AS ENUM ('happy', 'sad');\nCREATE SCHEMA crm;\nCREATE TABLE crm.typed (k int PRIMARY KEY"
@@ -131,6 +132,7 @@ ingestion_api = "` + api + `"
 // TestServerGoesAway: a server that dies while rows are read fails the run with
 // its message, and nothing is written.
 func TestServerGoesAway(t *testing.T) {
+	t.Parallel()
 	server := postgrestest.New(t)
 	dsn := server.CreateDatabase(t)
 	w := newWorld(t, emulator.Options{})

@@ -44,6 +44,11 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(execute(os.Args[1:], os.Stdout, os.Stderr))
 	}
+	// The race detector has each process wait a second before it exits, and the
+	// tests start hundreds: https://go.dev/doc/articles/race_detector#Options
+	if err := os.Setenv("GORACE", "atexit_sleep_ms=20 "+os.Getenv("GORACE")); err != nil {
+		panic(err)
+	}
 	os.Exit(postgrestest.Main(m))
 }
 
